@@ -1,0 +1,143 @@
+// Elementary functions in plain IEEE operations: the same bits on every host and device, branch-free so that compilers
+// vectorise them. The polynomials are minimax fits printed by fit_polynomials.py; each comment gives the largest error.
+#pragma once
+
+#include <cmath>
+
+#include "macros.h"
+
+namespace snn::SNN_ISA {
+
+SNN_FN float from_bits(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+SNN_FN uint32_t to_bits(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+// NaN passes through both selections.
+SNN_FN float clamp(float x, float low, float high) { return x < low ? low : (x > high ? high : x); }
+
+SNN_FN float magnitude(float x) { return from_bits(to_bits(x) & 0x7fffffffu); }
+
+SNN_FN float with_sign_of(float value, float sign) {
+    return from_bits((to_bits(value) & 0x7fffffffu) | (to_bits(sign) & 0x80000000u));
+}
+
+// 2^n for n in [-126, 127].
+SNN_FN float power_of_two(int32_t n) { return from_bits(static_cast<uint32_t>(n + 127) << 23); }
+
+// x = n ln2 + r with |r| <= ln2 / 2; `tail` is exp(r) - 1.
+struct ExpParts {
+    int32_t n;
+    float tail;
+};
+
+SNN_FN ExpParts split_exp(float x) {
+    const float round = 12582912.f;  // adding 1.5 * 2^23 leaves the nearest integer in the low mantissa bits
+    const float shifted = x * 1.44269504f + round;
+    const float n = shifted - round;
+    const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // ln2 in two parts, n times the first is exact
+    float p = 1.39504729e-3f;
+    p = p * r + 8.36889108e-3f;
+    p = p * r + 4.16662129e-2f;
+    p = p * r + 1.66665186e-1f;
+    p = p * r + 5.00000012e-1f;
+    return {static_cast<int32_t>(to_bits(shifted) - to_bits(round)), r + r * r * p};
+}
+
+// Relative error 2^-22.5; overflows to infinity and underflows through the denormals to 0.
+SNN_FN float exp(float x) {
+    const ExpParts parts = split_exp(clamp(x, -104.f, 89.f));
+    const int32_t half = parts.n >> 1;
+    return (1.f + parts.tail) * power_of_two(half) * power_of_two(parts.n - half);
+}
+
+// exp(x) - 1 for x <= 0 (larger x give 0), without cancellation near 0.
+SNN_FN float expm1_of_negative(float x) {
+    const ExpParts parts = split_exp(clamp(x, -20.f, 0.f));
+    const float power = power_of_two(parts.n);
+    return parts.tail * power + (power - 1.f);
+}
+
+// Relative error 2^-22.5, absolute near 1.
+SNN_FN float log(float x) {
+    const bool tiny = x < 1.17549435e-38f;
+    const uint32_t sqrt_half = 0x3f3504f3u;
+    const uint32_t bits = to_bits(tiny ? x * 8388608.f : x) - sqrt_half;
+    const float e = static_cast<float>(static_cast<int32_t>(bits) >> 23) - (tiny ? 23.f : 0.f);
+    const float z = from_bits((bits & 0x7fffffu) + sqrt_half) - 1.f;
+    float p = 6.91535679e-2f;
+    p = p * z - 1.18797897e-1f;
+    p = p * z + 1.18729758e-1f;
+    p = p * z - 1.23843484e-1f;
+    p = p * z + 1.42186581e-1f;
+    p = p * z - 1.66692514e-1f;
+    p = p * z + 2.00022271e-1f;
+    p = p * z - 2.49999866e-1f;
+    p = p * z + 3.33333099e-1f;
+    const float finite = (z + (z * z * (p * z - 0.5f) - e * 2.12194440e-4f)) + e * 0.693359375f;
+    const float infinity = from_bits(0x7f800000u);
+    const float of_edge = x == 0.f ? -infinity : (x < 0.f ? from_bits(0x7fc00000u) : x);
+    return x > 0.f && x < infinity ? finite : of_edge;
+}
+
+// log(1 + u) for u >= 0, without losing a small u.
+SNN_FN float log1p_of_positive(float u) {
+    const float sum = 1.f + u;
+    const float lost = sum - 1.f;
+    return lost == 0.f ? u : log(sum) * (u / lost);
+}
+
+// Relative error 2^-22.
+SNN_FN float tanh(float x) {
+    const float a = magnitude(x);
+    const float z = x * x;
+    float p = -5.71704000e-3f;
+    p = p * z + 2.06505800e-2f;
+    p = p * z - 5.37435000e-2f;
+    p = p * z + 1.33314910e-1f;
+    p = p * z - 3.33332840e-1f;
+    const float large = 1.f - 2.f / (exp(a + a) + 1.f);
+    return a < 0.625f ? x + x * (z * p) : with_sign_of(large, x);
+}
+
+// Absolute error 2^-23. Below 1 a polynomial; above, 1 - exp(-q) with q fitted to -log(erfc).
+SNN_FN float erf(float x) {
+    const float a = clamp(magnitude(x), 0.f, 4.f);
+    const float z = x * x;
+    float p = 7.88911952e-5f;
+    p = p * z - 8.02084128e-4f;
+    p = p * z + 5.18953534e-3f;
+    p = p * z - 2.68544446e-2f;
+    p = p * z + 1.12836002e-1f;
+    p = p * z - 3.76126271e-1f;
+    p = p * z + 1.12837917e+0f;
+    float q = -1.85574893e-4f;
+    q = q * a + 2.93961574e-3f;
+    q = q * a - 2.18053512e-2f;
+    q = q * a + 1.03037436e-1f;
+    q = q * a + 6.38225602e-1f;
+    q = q * a + 1.12704008e+0f;
+    q = q * a + 3.53708928e-4f;
+    return a < 1.f ? x * p : with_sign_of(1.f - exp(-q), x);
+}
+
+SNN_FN float sigmoid(float x) { return 1.f / (1.f + exp(-x)); }
+
+// |x|^p with the sign of an odd power; a negative base with a fractional power is NaN.
+SNN_FN float pow(float x, float p) {
+    const float size = exp(p * log(magnitude(x)));
+    const bool whole = floorf(p) == p;
+    const bool odd = whole & (floorf(p * 0.5f) != p * 0.5f);
+    const float signed_size = odd ? with_sign_of(size, x) : size;
+    const float of_base = (x < 0.f) & !whole ? from_bits(0x7fc00000u) : signed_size;
+    return p == 0.f ? 1.f : of_base;
+}
+
+}  // namespace snn::SNN_ISA

@@ -1,0 +1,152 @@
+// Cuts a population into tiles, spreads the tiles over threads and carries each through all time-steps.
+#include "signgd.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "isa.h"
+#include "signgd_tile.h"
+
+namespace snn {
+namespace {
+
+// Values of neurons [begin, begin + count) of a broadcast operand.
+void gather(const Operand& operand, int64_t begin, int count, float* out) {
+    int64_t n = begin;
+    const int64_t end = begin + count;
+    while (n < end) {
+        const int64_t block = n / operand.inner, phase = block % operand.period;
+        if (operand.inner == 1) {
+            const int64_t run = std::min(end - n, operand.period - phase);
+            std::copy_n(operand.data + phase, run, out + (n - begin));
+            n += run;
+        } else {
+            const int64_t run = std::min(end, (block + 1) * operand.inner) - n;
+            std::fill_n(out + (n - begin), run, operand.data[phase]);
+            n += run;
+        }
+    }
+}
+
+// An operand that a tile only reads: taken where it lies when it is dense there, gathered otherwise.
+class TileOperand {
+  public:
+    explicit TileOperand(const Operand& operand) : operand_(operand), values_(kTile) {
+        if (uniform()) std::fill(values_.begin(), values_.end(), operand_.data[0]);
+    }
+    const float* at(int64_t begin, int count) {
+        if (uniform()) return values_.data();
+        const int64_t phase = begin % operand_.period;
+        if (operand_.inner == 1 && phase + count <= operand_.period) return operand_.data + phase;
+        gather(operand_, begin, count, values_.data());
+        return values_.data();
+    }
+
+  private:
+    bool uniform() const { return operand_.period == 1; }
+    Operand operand_;
+    std::vector<float> values_;
+};
+
+// One thread's view of the problem and its scratch memory.
+class Worker {
+  public:
+    Worker(const SignGDProblem& problem, const TileKernels& kernels)
+        : problem_(problem), kernels_(kernels), scale_(problem.scale) {
+        for (int k = 0; k < kParameters; ++k) parameters_.emplace_back(problem.parameter[k]);
+        for (int k = 0; k < problem.arity; ++k) offsets_.emplace_back(problem.input[k].offset);
+        if (problem.dtype != DType::float32) widened_.resize(size_t{kMaxInputs} * kStepsPerByte * kTile);
+    }
+
+    void run(int64_t begin, int count) {
+        Tile tile{};
+        tile.count = count;
+        tile.v = problem_.v_out + begin;
+        gather(problem_.v, begin, count, tile.v);
+        tile.scale = scale_.at(begin, count);
+        for (int k = 0; k < kParameters; ++k) tile.parameter[k] = parameters_[k].at(begin, count);
+        for (int k = 0; k < problem_.arity; ++k) {
+            tile.x[k] = problem_.input[k].x_out + begin;
+            gather(problem_.input[k].x, begin, count, tile.x[k]);
+            tile.offset[k] = offsets_[k].at(begin, count);
+        }
+        uint8_t* bytes = problem_.bytes + begin;
+        for (int64_t t = 0; t < problem_.timesteps; t += kStepsPerByte, bytes += problem_.neurons) {
+            const int steps = static_cast<int>(std::min<int64_t>(kStepsPerByte, problem_.timesteps - t));
+            const TileCurrents now = currents(t, steps, begin, count);
+            kernels_.signgd[problem_.activation](tile, now, after(t + steps, begin), problem_.eta + t, steps, bytes);
+        }
+    }
+
+  private:
+    TileCurrents currents(int64_t t, int steps, int64_t begin, int count) {
+        TileCurrents out{};
+        for (int k = 0; k < problem_.arity; ++k) {
+            const SignGDInput& input = problem_.input[k];
+            for (int s = 0; s < steps; ++s) {
+                const int64_t index = (t + s) * input.step_stride + begin;
+                out.step[k][s] = problem_.dtype == DType::float32 ? static_cast<const float*>(input.current) + index
+                                                                 : widen(input.current, index, count, k, s);
+            }
+        }
+        return out;
+    }
+
+    // Where float32 currents lie that are read next: the following steps of this tile, or the first of the next one.
+    TileCurrents after(int64_t t, int64_t begin) const {
+        TileCurrents out{};
+        if (t >= problem_.timesteps) t = 0, begin += kTile;
+        if (problem_.dtype != DType::float32 || begin + kTile > problem_.neurons) return out;
+        const int64_t steps = std::min<int64_t>(kStepsPerByte, problem_.timesteps - t);
+        for (int k = 0; k < problem_.arity; ++k)
+            for (int s = 0; s < steps; ++s)
+                out.step[k][s] =
+                    static_cast<const float*>(problem_.input[k].current) + (t + s) * problem_.input[k].step_stride + begin;
+        return out;
+    }
+
+    const float* widen(const void* current, int64_t index, int count, int k, int s) {
+        float* out = widened_.data() + (size_t{static_cast<size_t>(k)} * kStepsPerByte + s) * kTile;
+        const auto* from = static_cast<const uint16_t*>(current) + index;
+        (problem_.dtype == DType::float16 ? kernels_.from_float16 : kernels_.from_bfloat16)(from, out, count);
+        return out;
+    }
+
+    const SignGDProblem& problem_;
+    const TileKernels& kernels_;
+    TileOperand scale_;
+    std::vector<TileOperand> parameters_, offsets_;
+    std::vector<float> widened_;
+};
+
+const TileKernels& kernels_here() {
+#if defined(SNN_X86_KERNELS)
+    switch (isa_here()) {
+        case Isa::avx512: return avx512::tile_kernels;
+        case Isa::avx2: return avx2::tile_kernels;
+        default: break;
+    }
+#endif
+    return portable::tile_kernels;
+}
+
+}  // namespace
+
+void signgd_cpu(const SignGDProblem& problem, int threads) {
+    const TileKernels& kernels = kernels_here();
+    const int64_t tiles = (problem.neurons + kTile - 1) / kTile;
+    // A thread is worth starting for about a hundred microseconds of work.
+    const int64_t worthwhile = problem.neurons * (problem.timesteps + 4) / 65536 + 1;
+    const int team = static_cast<int>(std::min<int64_t>({threads, tiles, worthwhile}));
+#pragma omp parallel num_threads(std::max(team, 1)) if (team > 1)
+    {
+        Worker worker(problem, kernels);
+#pragma omp for schedule(static)
+        for (int64_t tile = 0; tile < tiles; ++tile) {
+            const int64_t begin = tile * kTile;
+            worker.run(begin, static_cast<int>(std::min<int64_t>(kTile, problem.neurons - begin)));
+        }
+    }
+}
+
+}  // namespace snn

@@ -1,0 +1,48 @@
+// The interface between the loops that are compiled once and the tile kernels that are compiled per instruction set.
+#pragma once
+
+#include "../problem.h"
+
+namespace snn {
+
+constexpr int kTile = 1024;  // neurons a thread carries through all steps: their state stays in the L1 cache
+
+struct Tile {
+    int count;
+    float* x[kMaxInputs];
+    float* v;
+    const float* offset[kMaxInputs];
+    const float* scale;
+    const float* parameter[kParameters];
+};
+
+// Currents of up to eight steps of a tile.
+struct TileCurrents {
+    const float* step[kMaxInputs][kStepsPerByte];
+};
+
+// Advances a tile by `steps` <= 8 steps and writes a byte per neuron; `next` is what it will read after that, or null:
+// the steps lie megabytes apart, too far for the hardware to prefetch.
+using TileKernel = void (*)(const Tile& tile, const TileCurrents& currents, const TileCurrents& next, const float* eta,
+                            int steps, uint8_t* bytes);
+using WidenKernel = void (*)(const uint16_t* from, float* to, int count);
+
+struct TileKernels {
+    const TileKernel* signgd;  // by activation
+    WidenKernel from_float16;
+    WidenKernel from_bfloat16;
+};
+
+namespace portable {
+extern const TileKernels tile_kernels;
+}
+#if defined(SNN_X86_KERNELS)
+namespace avx2 {
+extern const TileKernels tile_kernels;
+}
+namespace avx512 {
+extern const TileKernels tile_kernels;
+}
+#endif
+
+}  // namespace snn

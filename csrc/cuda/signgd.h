@@ -1,0 +1,11 @@
+// The signGD neuron on a CUDA device.
+#pragma once
+
+#include "../problem.h"
+
+namespace snn {
+
+// Launches on `stream` (a cudaStream_t) of the current device; throws std::runtime_error with CUDA's own message.
+void signgd_cuda(const SignGDProblem& problem, void* stream);
+
+}  // namespace snn

@@ -1,0 +1,44 @@
+// What an op hands to a kernel: plain pointers and sizes, the same for the CPU and for CUDA.
+#pragma once
+
+#include <cstdint>
+
+namespace snn {
+
+enum class DType : int { float32 = 0, float16 = 1, bfloat16 = 2 };
+
+constexpr int kMaxInputs = 2;
+constexpr int kParameters = 2;
+constexpr int kStepsPerByte = 8;
+
+// A per-neuron value that broadcasts: neuron n reads data[(n / inner) % period].
+struct Operand {
+    const float* data;
+    int64_t inner;
+    int64_t period;
+};
+
+struct SignGDInput {
+    const void* current;  // [T, N], steps `step_stride` elements apart
+    int64_t step_stride;
+    Operand offset;
+    Operand x;     // decoded input before the first step
+    float* x_out;  // and after the last
+};
+
+struct SignGDProblem {
+    int activation;  // index into SNN_ACTIVATIONS
+    int arity;       // inputs in use
+    DType dtype;     // of the currents
+    int64_t timesteps;
+    int64_t neurons;
+    const float* eta;
+    SignGDInput input[kMaxInputs];
+    Operand scale;
+    Operand parameter[kParameters];
+    Operand v;
+    float* v_out;
+    uint8_t* bytes;  // [ceil(T / 8), N]
+};
+
+}  // namespace snn

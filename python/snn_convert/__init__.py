@@ -1,0 +1,1 @@
+"""Turn a trained PyTorch network into a spiking one."""

@@ -1,0 +1,144 @@
+"""Accuracy, agreement, firing rate and time of a converted network against the network it came from."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from snn_convert import SpikingModel, convert
+from snn_convert.loop import single_step_loop
+
+from .data import Split
+from .networks import Network
+from .training import accuracy
+
+__all__ = ["CALIBRATION_SAMPLES", "RECIPES", "Evaluation", "Row", "evaluate", "rounds_at"]
+
+RECIPES = ("default", "paper")
+CALIBRATION_SAMPLES = 512
+FIRING_SAMPLES = 64
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the report: a network converted with a recipe, run for ``timesteps`` steps.
+
+    ``agreement`` is the share of test samples that get the ANN's prediction; ``firing_rate`` the share of neurons
+    and steps with a spike; ``seconds`` and ``loop_seconds`` the time for the whole test set in the simulator and in
+    the plain PyTorch loop of the same network.
+    """
+
+    network: str
+    recipe: str
+    timesteps: int
+    ann_accuracy: float
+    snn_accuracy: float
+    agreement: float
+    firing_rate: float
+    seconds: float
+    loop_seconds: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Rows of one network and recipe, and the least share of samples on which simulator and loop predict the same."""
+
+    rows: list[Row]
+    loop_agreement: float
+
+
+def rounds_at(timesteps: int) -> int:
+    """How often both are timed: long runs are steadier, and repeating them would make the demo slow."""
+    return 3 if timesteps <= 32 else 1
+
+
+def calibration_batches(split: Split) -> list[Tensor]:
+    """The training images that the converter measures; the test images are not among them."""
+    return list(split.train_images[:CALIBRATION_SAMPLES].split(128))
+
+
+def timed(
+    first: Callable[[], Tensor], second: Callable[[], Tensor], rounds: int
+) -> tuple[float, float, Tensor, Tensor]:
+    """Median seconds of both, run in turn, and what they returned last."""
+    seconds = ([], [])
+    for _ in range(rounds):
+        outputs = []
+        for run, spent in zip((first, second), seconds):
+            start = time.perf_counter()
+            outputs.append(run())
+            spent.append(time.perf_counter() - start)
+    return statistics.median(seconds[0]), statistics.median(seconds[1]), *outputs
+
+
+def share_equal(a: Tensor, b: Tensor) -> float:
+    """Share of samples for which two outputs predict the same class."""
+    return (a.argmax(-1) == b.argmax(-1)).double().mean().item()
+
+
+def firing_rate(snn: SpikingModel, images: Tensor, timesteps: int) -> float:
+    """Share of neurons and steps with a spike, over all populations, on some of the images."""
+    with torch.inference_mode():
+        return float(snn.profile(images[:FIRING_SAMPLES]).firing_rate)
+
+
+def measure(snn: SpikingModel, images: Tensor, timesteps: int) -> tuple[float, float, Tensor, Tensor]:
+    """Seconds and outputs of the simulator and of the loop on the same images, each warmed up on a few of them."""
+
+    def simulate(x: Tensor) -> Tensor:
+        return snn.outputs_at(x, steps=[timesteps])[0]
+
+    def loop(x: Tensor) -> Tensor:
+        return single_step_loop(snn, x, timesteps=timesteps)
+
+    with torch.inference_mode():
+        simulate(images[:8])
+        single_step_loop(snn, images[:8], timesteps=1)
+        return timed(lambda: simulate(images), lambda: loop(images), rounds_at(timesteps))
+
+
+def evaluate(
+    network: Network,
+    model: nn.Module,
+    split: Split,
+    recipe: str,
+    timesteps: tuple[int, ...],
+    on_row: Callable[[], None] = lambda: None,
+) -> Evaluation:
+    """Converts ``model`` with ``recipe`` and measures it on the whole test set at each number of steps.
+
+    Args:
+        on_row: called whenever one number of steps is done.
+    """
+    images, labels = split.test_images, split.test_labels
+    with torch.inference_mode():
+        ann = model(images)
+    rows, loop_agreement, snn = [], 1.0, None
+    for T in timesteps:
+        # The paper's step sizes do not depend on how many steps follow: one conversion serves every T. The default
+        # recipe chooses its step sizes for the length of the run.
+        if snn is None or recipe != "paper":
+            length = max(timesteps) if recipe == "paper" else T
+            snn = convert(model, calibration_batches(split), timesteps=length, recipe=recipe, progress=False)
+        seconds, loop_seconds, output, loop_output = measure(snn, images, T)
+        loop_agreement = min(loop_agreement, share_equal(output, loop_output))
+        rows.append(
+            Row(
+                network=network.name,
+                recipe=recipe,
+                timesteps=T,
+                ann_accuracy=accuracy(ann, labels),
+                snn_accuracy=accuracy(output, labels),
+                agreement=share_equal(output, ann),
+                firing_rate=firing_rate(snn, images, T),
+                seconds=seconds,
+                loop_seconds=loop_seconds,
+            )
+        )
+        on_row()
+    return Evaluation(rows, loop_agreement)

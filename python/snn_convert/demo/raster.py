@@ -1,0 +1,49 @@
+"""What a few neurons do over time, taken from the plain single-step loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from snn_convert import convert
+from snn_convert.loop import single_step_loop
+
+from .data import Split
+from .evaluation import calibration_batches
+from .networks import Network
+
+__all__ = ["Recording", "record"]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Spikes, estimates ``v`` and targets ``h(x)`` as ``[T, neurons]``, neurons ordered by their last target."""
+
+    network: str
+    recipe: str
+    population: str
+    spikes: Tensor
+    estimate: Tensor
+    target: Tensor
+
+
+def record(network: Network, model: nn.Module, split: Split, timesteps: int, neurons: int = 12) -> Recording:
+    """Runs one test image through the paper's recipe and keeps ``neurons`` neurons of the middle population."""
+    recipe = "paper"
+    snn = convert(model, calibration_batches(split), timesteps=timesteps, recipe=recipe, progress=False)
+    traces: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
+
+    def keep(t: int, population: str, x: Tensor, target: Tensor, v: Tensor, spike: Tensor) -> None:
+        step = tuple(tensor.detach().float().flatten().clone() for tensor in (spike, v, target))
+        traces.setdefault(population, []).append(step)
+
+    with torch.inference_mode():
+        single_step_loop(snn, split.test_images[:1], timesteps=timesteps, record=keep)
+    population = list(traces)[len(traces) // 2]
+    spikes, estimate, target = (torch.stack(values) for values in zip(*traces[population]))
+    # Evenly through the neurons in the order of what they should say, so that silent and loud ones are both seen.
+    order = target[-1].argsort()
+    kept = order[torch.linspace(0, len(order) - 1, min(neurons, len(order))).round().long()]
+    return Recording(network.name, recipe, population, spikes[:, kept], estimate[:, kept], target[:, kept])

@@ -1,0 +1,121 @@
+"""The report of a run: report.html with everything inside, report.json with the rows, the figures as PNG."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+from pathlib import Path
+
+from .. import environment
+from . import page
+from .evaluation import CALIBRATION_SAMPLES, rounds_at
+from .files import write_bytes, write_text
+from .plots import accuracy_figure, png, raster_figure
+from .results import HEAD, NetworkResult, Results, cells, findings
+
+__all__ = ["write_report"]
+
+TITLE = "Trained networks as spiking networks: handwritten digits"
+
+
+def write_report(folder: Path, results: Results) -> list[Path]:
+    """Writes the report into ``folder`` and returns the files, report.html first.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    accuracy = {
+        f"accuracy-{result.network.name}.png": png(accuracy_figure(result.network.name, result.rows))
+        for result in results.networks
+    }
+    raster = png(raster_figure(results.recording))
+    for name, content in {**accuracy, "raster.png": raster}.items():
+        write_bytes(folder / name, content)
+    date = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    write_text(folder / "report.json", json.dumps(_as_json(results, date), indent=1) + "\n")
+    write_text(folder / "report.html", _as_html(results, date, list(accuracy.values()), raster))
+    return [folder / name for name in ("report.html", "report.json", *accuracy, "raster.png")]
+
+
+def _as_json(results: Results, date: str) -> dict[str, object]:
+    return {
+        "rows": results.rows_as_json(),
+        "date": date,
+        "machine": environment.machine(),
+        "versions": environment.versions(),
+        "build": environment.build(),
+        "train_samples": results.train_samples,
+        "test_samples": results.test_samples,
+        "timed_samples": results.test_samples,
+        "timed_rounds": {str(row.timesteps): rounds_at(row.timesteps) for row in results.rows},
+        "simulator_and_loop_agree": results.loop_agreement,
+        "seconds": results.seconds,
+    }
+
+
+def _as_html(results: Results, date: str, accuracy: list[bytes], raster: bytes) -> str:
+    return page.page(
+        TITLE,
+        page.paragraph(f"snn-convert demo, {date}, {results.seconds:.0f} seconds in all.", "note"),
+        *(page.paragraph(sentence) for sentence in findings(results)),
+        page.section("What is compared", *_what_is_compared(results)),
+        *(_network(result, figure) for result, figure in zip(results.networks, accuracy)),
+        page.section("Inside the spiking network", _raster(results, raster)),
+        page.section(
+            "Machine, build and versions",
+            page.facts({**environment.machine(), **environment.build(), **environment.versions()}),
+            page.facts({"command": " ".join(sys.argv), "date": date}),
+        ),
+    )
+
+
+def _what_is_compared(results: Results) -> list[str]:
+    rounds = {T: rounds_at(T) for T in dict.fromkeys(row.timesteps for row in results.rows)}
+    repeated = ", ".join(str(T) for T, count in rounds.items() if count > 1) or "none"
+    return [
+        page.paragraph(
+            f"Each network is an ordinary PyTorch network (the ANN), trained on {results.train_samples} of scikit-learn's "
+            f"8x8 digits. It is converted without further training; the converter looks at {CALIBRATION_SAMPLES} training "
+            f"images. All accuracies are on the same {results.test_samples} held-out test images, which neither training "
+            "nor conversion has seen."
+        ),
+        page.paragraph(
+            "In the spiking network (the SNN) every nonlinearity is a population of signGD neurons (Oh & Lee, ICML 2024) that "
+            "send one bit a time-step, for T time-steps. The recipe “paper” follows that publication exactly; the "
+            "recipe “default” is this package's own choice of scales, initial outputs and step sizes."
+        ),
+        page.paragraph(
+            "Agreement is the share of test images for which SNN and ANN predict the same class, right or wrong. The firing rate is "
+            "the share of neurons and time-steps with a spike. Seconds is the simulator's time for all test images; loop "
+            "seconds is the time for the same images of a plain PyTorch loop over the time-steps of the same spiking network, "
+            "one pass of the network a step. Both ran in this process, in turn, on all test images as one batch, with the "
+            "same number of threads, after a warm-up; "
+            f"T = {repeated}: the median of {max(rounds.values())} rounds, the others: one round. Time to convert is not counted."
+        ),
+        page.paragraph(
+            "The simulator and the loop predicted the same class for at least "
+            f"{results.loop_agreement:.1%} of the test images in every row."
+        ),
+    ]
+
+
+def _network(result: NetworkResult, figure: bytes) -> str:
+    groups = [[cells(row) for row in evaluation.rows] for evaluation in result.evaluations]
+    return page.section(
+        result.network.name,
+        page.paragraph(f"{result.network.description}; {result.parameters:,} parameters."),
+        page.figure(figure, f"{result.network.name}: test accuracy of the SNN against T; the dashed line is the ANN."),
+        page.table(HEAD, groups),
+    )
+
+
+def _raster(results: Results, raster: bytes) -> str:
+    recording = results.recording
+    return page.figure(
+        raster,
+        f"One test image in {recording.network}, {recording.recipe} recipe, population {recording.population}. Above: the "
+        "spikes of a few of its neurons, ordered by the value they should end at. Below, for some of them: the target "
+        "h(x), computed from what the neuron has decoded of its input so far, and the neuron's own estimate v of its "
+        "output. A spike is sent when v has reached the target, and lowers v by one step size; silence raises it by as much.",
+    )

@@ -1,0 +1,102 @@
+"""What one run of the demo found, and how it is put into numbers and words. Terminal and report both read it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from .evaluation import Evaluation, Row
+from .networks import Network
+from .raster import Recording
+
+__all__ = ["HEAD", "NetworkResult", "Results", "cells", "findings"]
+
+HEAD = (
+    "recipe",
+    "T",
+    "ANN accuracy",
+    "SNN accuracy",
+    "agreement",
+    "firing rate",
+    "seconds",
+    "loop seconds",
+    "speed-up",
+)
+
+
+@dataclass(frozen=True)
+class NetworkResult:
+    """A network, its size, and what its conversions measured."""
+
+    network: Network
+    parameters: int
+    evaluations: tuple[Evaluation, ...]
+
+    @property
+    def rows(self) -> list[Row]:
+        return [row for evaluation in self.evaluations for row in evaluation.rows]
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything the report shows. ``train_samples`` and ``test_samples`` count images."""
+
+    networks: tuple[NetworkResult, ...]
+    recording: Recording
+    train_samples: int
+    test_samples: int
+    seconds: float
+
+    @property
+    def rows(self) -> list[Row]:
+        return [row for result in self.networks for row in result.rows]
+
+    @property
+    def loop_agreement(self) -> float:
+        """The least share of test samples on which simulator and loop predicted the same, over all rows."""
+        return min(evaluation.loop_agreement for result in self.networks for evaluation in result.evaluations)
+
+    def rows_as_json(self) -> list[dict[str, object]]:
+        return [asdict(row) for row in self.rows]
+
+
+def cells(row: Row) -> list[str]:
+    """A row as text, in the order of ``HEAD``."""
+    return [
+        row.recipe,
+        str(row.timesteps),
+        f"{row.ann_accuracy:.1%}",
+        f"{row.snn_accuracy:.1%}",
+        f"{row.agreement:.1%}",
+        f"{row.firing_rate:.1%}",
+        f"{row.seconds:.3f}",
+        f"{row.loop_seconds:.3f}",
+        f"{row.loop_seconds / row.seconds:.1f}x",
+    ]
+
+
+def _gap(rows: Sequence[Row]) -> str:
+    # From counts of samples, both accuracies being shares of the same test set; -0.0 would read as a loss.
+    points = 100 * (rows[-1].snn_accuracy - rows[-1].ann_accuracy) + 0.0
+    return f"{rows[-1].network} {points:+.1f}"
+
+
+def findings(results: Results, shown_at: int = 64) -> list[str]:
+    """What the numbers say, a sentence a finding, computed from the rows."""
+    rows = results.rows
+    T = max((row.timesteps for row in rows if row.timesteps <= shown_at), default=rows[-1].timesteps)
+    sentences = []
+    for recipe in dict.fromkeys(row.recipe for row in rows):
+        gaps = ", ".join(_gap([row]) for row in rows if row.recipe == recipe and row.timesteps == T)
+        sentences.append(f"At T = {T}, the {recipe} recipe differs from the ANN by (points of test accuracy): {gaps}.")
+    ratios = sorted(row.loop_seconds / row.seconds for row in rows)
+    sentences.append(
+        f"The simulator took between 1/{ratios[-1]:.1f} and 1/{ratios[0]:.1f} of the time of the plain PyTorch loop "
+        "of the same spiking network."
+    )
+    if results.loop_agreement < 0.99:
+        sentences.append(
+            f"Simulator and loop predicted the same class for only {results.loop_agreement:.1%} of the test images "
+            "in the worst row: their times are not comparable there."
+        )
+    return sentences

@@ -1,0 +1,79 @@
+"""Which implementations can run here, and which one an op takes."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from dataclasses import dataclass
+
+import torch
+
+__all__ = ["Backend", "backends", "choose"]
+
+try:
+    from . import _C as C
+except ImportError as error:
+    C = None
+    _C_ERROR = str(error)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A backend's name, whether it can run here and, if not, why."""
+
+    name: str
+    available: bool
+    reason: str = ""
+
+
+def interpreting_triton() -> bool:
+    """Whether Triton kernels run in the interpreter, on CPU tensors."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def _why_not(name: str) -> str:
+    """The reason a backend cannot run here; empty if it can."""
+    if name == "cpu":
+        return "" if C else f"the extension module snn_kernels._C did not load: {_C_ERROR}"
+    if name == "cuda":
+        if C is None:
+            return f"the extension module snn_kernels._C did not load: {_C_ERROR}"
+        if not C.cuda_architectures:
+            return "snn_kernels was built without CUDA (SNN_KERNELS_CUDA=1 with nvcc builds it)"
+        return "" if torch.cuda.is_available() else "torch finds no CUDA device"
+    if name == "triton":
+        if importlib.util.find_spec("triton") is None:
+            return "the package triton is not installed"
+        if interpreting_triton():
+            return ""
+        return "" if torch.cuda.is_available() else "torch finds no GPU (TRITON_INTERPRET=1 interprets on the CPU)"
+    return ""
+
+
+NAMES = ("cuda", "triton", "cpu", "reference")
+
+
+def backends() -> dict[str, Backend]:
+    """Every backend by name, with the reason where it cannot run here."""
+    reasons = {name: _why_not(name) for name in NAMES}
+    return {name: Backend(name, not reason, reason) for name, reason in reasons.items()}
+
+
+def choose(backend: str | None, device: torch.device, supported: tuple[str, ...] = NAMES) -> str:
+    """The backend an op runs on ``device``: the named one, or for ``None`` the fastest that can.
+
+    Raises:
+        ValueError: the named backend does not exist, cannot run here, or does not take tensors on ``device``.
+    """
+    if backend is None:
+        ranking = ("cuda", "triton") if device.type == "cuda" else ("cpu",) if device.type == "cpu" else ()
+        return next((name for name in ranking if name in supported and not _why_not(name)), "reference")
+    if backend not in supported:
+        raise ValueError(f"backend: expected None or one of {', '.join(supported)}; got {backend!r}")
+    reason = _why_not(backend)
+    home = {"cpu": "cpu", "cuda": "cuda", "triton": "cpu" if interpreting_triton() else "cuda"}.get(backend, device.type)
+    if not reason and home != device.type:
+        reason = f"it takes {home} tensors and these are on {device}"
+    if reason:
+        raise ValueError(f"backend: {backend!r} cannot run: {reason}")
+    return backend

@@ -1,0 +1,243 @@
+"""The signGD neuron over many time-steps: checks, torch registration and the choice of kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...activations import ActivationSpec, resolve
+from ...backends import C, choose
+from ...layout import Order, as_operand, empty_steps, flat_steps, neuron_order
+from ...spike_train import SpikeTrain, groups_of
+from .reference import signgd_loop
+
+__all__ = ["NeuronState", "signgd", "signgd_binary"]
+
+CURRENT_DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
+
+
+class NeuronState(NamedTuple):
+    """A population between two calls: the decoded input ``x`` (a pair for two inputs) and its own estimate ``v``."""
+
+    x: Tensor | tuple[Tensor, Tensor]
+    v: Tensor
+
+
+def signgd(
+    current: Tensor,
+    eta: Tensor,
+    activation: ActivationSpec,
+    *,
+    offset: Tensor | float = 1.0,
+    bias: Tensor | float = 0.0,
+    scale: Tensor | float = 1.0,
+    v0: Tensor | float = 0.0,
+    state: NeuronState | None = None,
+    backend: str | None = None,
+) -> tuple[SpikeTrain, NeuronState]:
+    """Sign gradient descent neurons that chase ``h(x)`` (Oh & Lee, ICML 2024), all time-steps in one call.
+
+    For ``t = 0 .. T-1``, elementwise, every operation rounded once::
+
+        x <- x - eta[t] * (2 * current[t] - offset)
+        s[t] = 1 if v >= h(x) else 0
+        v <- v - eta[t] * scale * (2 * s[t] - 1)
+
+    Args:
+        current: ``[T, *shape]`` in float32, float16 or bfloat16, any memory format.
+        eta: ``[T]`` float32 step sizes; see :mod:`snn_kernels.schedules`.
+        activation: the name of ``h`` in :data:`snn_kernels.ACTIVATIONS`, or a tuple of the name and its parameters,
+            each a number or a tensor that broadcasts to ``shape``: ``("leaky_relu", 0.2)``.
+        offset: the current with every feeding neuron firing plus the current with none firing.
+        bias: the decoded input before the first step.
+        scale: what a spike is worth downstream, the neuron's output scale ``c > 0``.
+        v0: the estimate before the first step. ``offset``, ``bias``, ``scale`` and ``v0`` broadcast to ``shape``;
+            scalars, one value a channel and one a neuron are not expanded in memory.
+        state: continues an earlier call in place of ``bias`` and ``v0``, with ``eta`` from that step on. The same
+            bits come out as from one call.
+        backend: ``None`` for the fastest here, or a name that runs or raises.
+
+    Returns:
+        The spikes, packed, and the state after the last step (float32, in the memory format of ``current``).
+
+    Raises:
+        TypeError, ValueError: an argument of a dtype, shape or device that does not fit; it is named.
+    """
+    train, xs, v = _checked_call((current,), eta, activation, (offset,), (bias,), scale, v0, state, backend)
+    return train, NeuronState(xs[0], v)
+
+
+def signgd_binary(
+    current_a: Tensor,
+    current_b: Tensor,
+    eta: Tensor,
+    function: ActivationSpec,
+    *,
+    offset: tuple[Tensor | float, Tensor | float] = (1.0, 1.0),
+    bias: tuple[Tensor | float, Tensor | float] = (0.0, 0.0),
+    scale: Tensor | float = 1.0,
+    v0: Tensor | float = 0.0,
+    state: NeuronState | None = None,
+    backend: str | None = None,
+) -> tuple[SpikeTrain, NeuronState]:
+    """Neurons that chase a function of two decoded inputs, ``h(x_a, x_b)``: see :func:`signgd`.
+
+    ``offset`` and ``bias`` are pairs, one value for each input; both currents have one shape and dtype.
+    """
+    train, xs, v = _checked_call((current_a, current_b), eta, function, offset, bias, scale, v0, state, backend)
+    return train, NeuronState((xs[0], xs[1]), v)
+
+
+def _checked_call(currents, eta, activation, offset, bias, scale, v0, state, backend):
+    names = ("current",) if len(currents) == 1 else ("current_a", "current_b")
+    row, parameters = resolve(activation, len(currents), "activation" if len(currents) == 1 else "function")
+    first = currents[0]
+    for name, current in zip(names, currents):
+        if not isinstance(current, Tensor) or current.dtype not in CURRENT_DTYPES:
+            raise TypeError(f"{name}: expected a float32, float16 or bfloat16 tensor, got {_kind(current)}")
+        if current.ndim == 0:
+            raise ValueError(f"{name}: expected [T, *shape], got a tensor without dimensions")
+        if (current.shape, current.dtype, current.device) != (first.shape, first.dtype, first.device):
+            raise ValueError(f"{name}: expected the shape, dtype and device of {names[0]}, got {_kind(current)}")
+    if not isinstance(eta, Tensor) or eta.dtype != torch.float32:
+        raise TypeError(f"eta: expected a float32 tensor, got {_kind(eta)}")
+    if eta.shape != first.shape[:1] or eta.device != first.device:
+        raise ValueError(f"eta: expected shape ({first.shape[0]},) on {first.device}, got {_kind(eta)}")
+    if state is not None:
+        bias, v0 = (state.x if isinstance(state.x, tuple) else (state.x,)), state.v
+    pairs = {"offset": offset, "bias": bias} if len(currents) == 2 else {}
+    for name, value in pairs.items():
+        if not isinstance(value, (tuple, list)) or len(value) != 2:
+            raise TypeError(f"{name}: expected a pair, one value for each input, got {_kind(value)}")
+
+    def fields(name, values):
+        return [_field(name, value, first) for value in values]
+
+    bytes, xs, v = torch.ops.snn_kernels.signgd(
+        list(currents),
+        eta,
+        fields("offset", offset),
+        fields("bias" if state is None else "state.x", bias),
+        _field("scale", scale, first),
+        fields(row.name, parameters),
+        _field("v0" if state is None else "state.v", v0, first),
+        row.name,
+        choose(backend, first.device),
+    )
+    return SpikeTrain(bytes, first.shape[0]), xs, v
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"{value.dtype} {tuple(value.shape)} on {value.device}"
+    return f"{type(value).__name__} {value!r}"
+
+
+def _field(name: str, value: Tensor | float, current: Tensor) -> Tensor:
+    """``value`` as a float32 tensor that broadcasts to the population."""
+    if not isinstance(value, Tensor):
+        if not isinstance(value, (int, float)):
+            raise TypeError(f"{name}: expected a number or a tensor, got {_kind(value)}")
+        return torch.full((), value, dtype=torch.float32, device=current.device)
+    if value.device != current.device:
+        raise ValueError(f"{name}: expected a tensor on {current.device}, got {_kind(value)}")
+    shape = current.shape[1:]
+    fits = value.ndim <= len(shape) and all(a in (1, b) for a, b in zip(reversed(value.shape), reversed(shape)))
+    if not fits:
+        raise ValueError(f"{name}: expected a shape that broadcasts to {tuple(shape)}, got {_kind(value)}")
+    if value.dtype != torch.float32:
+        raise TypeError(f"{name}: expected float32, got {_kind(value)}")
+    return value
+
+
+torch.library.define(
+    "snn_kernels::signgd",
+    "(Tensor[] currents, Tensor eta, Tensor[] offsets, Tensor[] x, Tensor scale, Tensor[] parameters, Tensor v, "
+    "str activation, str backend) -> (Tensor, Tensor[], Tensor)",
+)
+
+
+def _outputs(currents: Sequence[Tensor], order: Order) -> tuple[Tensor, list[Tensor], Tensor]:
+    """Uninitialised bytes, decoded inputs and estimate in the memory format of the currents."""
+    timesteps, *shape = currents[0].shape
+    device = currents[0].device
+    bytes = empty_steps(groups_of(timesteps), shape, order, torch.uint8, device)
+    state = [empty_steps(1, shape, order, torch.float32, device)[0] for _ in range(len(currents) + 1)]
+    return bytes, state[:-1], state[-1]
+
+
+@torch.library.register_fake("snn_kernels::signgd")
+def _signgd_fake(currents, eta, offsets, x, scale, parameters, v, activation, backend):
+    return _outputs(currents, neuron_order(currents[0]))
+
+
+@torch.library.impl("snn_kernels::signgd", "CompositeExplicitAutograd")
+def _signgd(
+    currents: list[Tensor],
+    eta: Tensor,
+    offsets: list[Tensor],
+    x: list[Tensor],
+    scale: Tensor,
+    parameters: list[Tensor],
+    v: Tensor,
+    activation: str,
+    backend: str,
+) -> tuple[Tensor, list[Tensor], Tensor]:
+    order = neuron_order(currents[0])
+    bytes, x_out, v_out = _outputs(currents, order)
+    if backend == "reference":
+        row, _ = resolve(activation, len(currents))
+        spikes, xs, v = signgd_loop(currents, eta, lambda *x: row.function(*x, *parameters), offsets, scale, x, v)
+        bytes.copy_(torch.ops.snn_kernels.pack(spikes, "reference"))
+        for out, value in zip((*x_out, v_out), (*xs, v)):
+            out.copy_(value)
+        return bytes, x_out, v_out
+    if v_out.numel():
+        kernel = {"cpu": _run_extension, "cuda": _run_extension, "triton": _run_triton}[backend]
+        kernel(currents, eta, offsets, x, scale, parameters, v, activation, order, bytes, x_out, v_out)
+    return bytes, x_out, v_out
+
+
+def _run_extension(currents, eta, offsets, x, scale, parameters, v, activation, order, bytes, x_out, v_out) -> None:
+    shape, device = v_out.shape, v_out.device
+    alive = []  # tensors whose addresses the kernel holds
+
+    def operand(tensor: Tensor) -> tuple[int, int, int]:
+        data, inner, period = as_operand(tensor, shape, order)
+        alive.append(data)
+        return data.data_ptr(), inner, period
+
+    inputs = []
+    for current, offset, xi, out in zip(currents, offsets, x, x_out):
+        data, stride = flat_steps(current, order)
+        alive.append(data)
+        inputs.append((data.data_ptr(), stride, operand(offset), operand(xi), out.data_ptr()))
+    eta = eta.contiguous()
+    padded = [*parameters, *[scale] * (2 - len(parameters))]
+    arguments = (
+        activation,
+        CURRENT_DTYPES[currents[0].dtype],
+        len(currents[0]),
+        v_out.numel(),
+        eta.data_ptr(),
+        inputs,
+        operand(scale),
+        [operand(value) for value in padded],
+        operand(v),
+        v_out.data_ptr(),
+        bytes.data_ptr(),
+    )
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            C.signgd("cuda", *arguments, torch.cuda.current_stream(device).cuda_stream)
+    else:
+        C.signgd("cpu", *arguments, torch.get_num_threads())
+
+
+def _run_triton(*arguments) -> None:
+    from .triton_kernel import signgd_triton
+
+    signgd_triton(*arguments)

@@ -1,0 +1,71 @@
+"""Step-size tables ``eta[t]`` of the sign gradient descent update.
+
+A schedule is computed once in float64 and rounded to float32, so that every backend reads the same bits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Constant", "Exponential", "Inverse", "Polynomial", "Schedule"]
+
+
+class Schedule:
+    """A step-size rule. Subclasses define :meth:`at`; :meth:`table` turns it into ``eta`` for ``T`` steps."""
+
+    def at(self, t: Tensor) -> Tensor:
+        """Step sizes at the float64 time-steps ``t``."""
+        raise NotImplementedError
+
+    def table(self, timesteps: int) -> Tensor:
+        """``eta`` as float32 ``[T]`` on the CPU."""
+        if not isinstance(timesteps, int) or timesteps < 0:
+            raise ValueError(f"timesteps: expected an integer >= 0, got {timesteps!r}")
+        return self.at(torch.arange(timesteps, dtype=torch.float64)).float()
+
+
+@dataclass(frozen=True)
+class Exponential(Schedule):
+    """``eta[t] = lr * gamma**t``. The defaults are the ones of Oh & Lee (ICML 2024)."""
+
+    lr: float = 0.15
+    gamma: float = 0.95
+
+    def at(self, t: Tensor) -> Tensor:
+        return self.lr * self.gamma**t
+
+
+@dataclass(frozen=True)
+class Inverse(Schedule):
+    """``eta[t] = lr / (t + start)``; ``Inverse(1.0)`` is the running mean, i.e. rate coding."""
+
+    lr: float = 1.0
+    start: float = 1.0
+
+    def at(self, t: Tensor) -> Tensor:
+        return self.lr / (t + self.start)
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """``eta[t] = lr``."""
+
+    lr: float
+
+    def at(self, t: Tensor) -> Tensor:
+        return torch.full_like(t, self.lr)
+
+
+@dataclass(frozen=True)
+class Polynomial(Schedule):
+    """``eta[t] = lr / (t + start)**power``."""
+
+    lr: float
+    power: float
+    start: float = 1.0
+
+    def at(self, t: Tensor) -> Tensor:
+        return self.lr / (t + self.start) ** self.power

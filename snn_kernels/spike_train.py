@@ -1,0 +1,110 @@
+"""Spike trains packed over time: one bit a step, one byte for eight steps of one neuron."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+__all__ = ["SpikeTrain", "groups_of"]
+
+
+def groups_of(timesteps: int) -> int:
+    """Number of byte groups that hold ``timesteps`` steps: ``ceil(T / 8)``."""
+    return (timesteps + 7) // 8
+
+
+@dataclass(frozen=True, eq=False)
+class SpikeTrain:
+    """Spikes of a population over ``timesteps`` steps.
+
+    Args:
+        bytes: uint8 ``[ceil(T / 8), *shape]``; bit ``i`` of ``bytes[g]`` is the spike at step ``8 * g + i``.
+            Bits at or past ``timesteps`` are 0.
+        timesteps: ``T``.
+
+    The feature dimensions can be reshaped, permuted, sliced and concatenated without unpacking. A train is a
+    pytree node, so it passes through ``torch.compile`` and ``torch.export``.
+    """
+
+    bytes: Tensor
+    timesteps: int
+
+    @staticmethod
+    def checked(bytes: Tensor, timesteps: int) -> SpikeTrain:
+        """A train from bytes that come from elsewhere.
+
+        Raises:
+            TypeError: ``bytes`` is not uint8.
+            ValueError: the number of byte groups does not fit ``timesteps``.
+        """
+        if bytes.dtype != torch.uint8:
+            raise TypeError(f"bytes: expected torch.uint8, got {bytes.dtype}")
+        if bytes.ndim == 0 or bytes.shape[0] != groups_of(timesteps):
+            raise ValueError(
+                f"bytes: expected {groups_of(timesteps)} groups for timesteps={timesteps}, got shape {tuple(bytes.shape)}"
+            )
+        return SpikeTrain(bytes, timesteps)
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of the population, without time."""
+        return self.bytes.shape[1:]
+
+    @property
+    def device(self) -> torch.device:
+        return self.bytes.device
+
+    def unpack(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Dense spikes ``[T, *shape]`` of 0 and 1."""
+        from .ops.packing import unpack
+
+        return unpack(self, dtype)
+
+    def firing_rate(self) -> Tensor:
+        """Share of steps with a spike, over all neurons: a float32 scalar (NaN when there is nothing to count)."""
+        counts = torch.zeros((), dtype=torch.int64, device=self.device)
+        for bit in range(8):
+            counts += ((self.bytes >> bit) & 1).sum()
+        return counts.float() / (self.timesteps * self.shape.numel())
+
+    def reshape(self, *shape: int) -> SpikeTrain:
+        """The same spikes with the population's dimensions reshaped."""
+        return SpikeTrain(self.bytes.reshape(self.bytes.shape[0], *shape), self.timesteps)
+
+    def permute(self, *dims: int) -> SpikeTrain:
+        """The same spikes with the population's dimensions permuted; ``dims`` count without time."""
+        ndim = self.bytes.ndim - 1
+        return SpikeTrain(self.bytes.permute(0, *(d % ndim + 1 for d in dims)), self.timesteps)
+
+    def __getitem__(self, index) -> SpikeTrain:
+        """Index or slice the population's dimensions."""
+        index = index if isinstance(index, tuple) else (index,)
+        return SpikeTrain(self.bytes[(slice(None), *index)], self.timesteps)
+
+    @staticmethod
+    def cat(trains: Sequence[SpikeTrain], dim: int = 0) -> SpikeTrain:
+        """Concatenate populations along ``dim`` (counted without time).
+
+        Raises:
+            ValueError: the trains differ in ``timesteps``.
+        """
+        steps = {train.timesteps for train in trains}
+        if len(steps) != 1:
+            raise ValueError(f"trains: expected one number of time-steps, got {sorted(steps)}")
+        ndim = trains[0].bytes.ndim - 1
+        return SpikeTrain(torch.cat([train.bytes for train in trains], dim=dim % ndim + 1), steps.pop())
+
+    def __repr__(self) -> str:
+        return f"SpikeTrain(shape={tuple(self.shape)}, timesteps={self.timesteps}, device={self.device})"
+
+
+pytree.register_pytree_node(
+    SpikeTrain,
+    lambda train: ([train.bytes], train.timesteps),
+    lambda children, timesteps: SpikeTrain(children[0], timesteps),
+    serialized_type_name="snn_kernels.SpikeTrain",
+)

@@ -1,0 +1,150 @@
+"""The elementary functions of csrc/core/math.h in Triton: the same operations in the same order, so the same bits.
+
+Triton's own ``exp``, ``/`` and ``sqrt`` are approximations on a GPU; these are built from correctly rounded operations.
+The errors are stated beside the C++ twins.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+# The jitted functions below see these by their names in the module.
+INFINITY = tl.constexpr(float("inf"))
+NAN = tl.constexpr(float("nan"))
+
+
+@triton.jit
+def from_bits(bits):
+    return bits.to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def to_bits(x):
+    return x.to(tl.int32, bitcast=True)
+
+
+@triton.jit
+def clamp(x, low, high):
+    raised = tl.where(x < low, low, x)
+    return tl.where(raised > high, high, raised)
+
+
+@triton.jit
+def magnitude(x):
+    return from_bits(to_bits(x) & 0x7FFFFFFF)
+
+
+@triton.jit
+def with_sign_of(value, sign):
+    return from_bits((to_bits(value) & 0x7FFFFFFF) | (to_bits(sign) & -0x80000000))
+
+
+@triton.jit
+def power_of_two(n):
+    return from_bits((n + 127) << 23)
+
+
+@triton.jit
+def split_exp(x):
+    """``n`` and ``exp(r) - 1`` with ``x = n ln2 + r``."""
+    shifted = x * 1.44269504 + 12582912.0
+    n = shifted - 12582912.0
+    r = (x - n * 0.693359375) + n * 2.12194440e-4
+    p = r * 1.39504729e-3 + 8.36889108e-3
+    p = p * r + 4.16662129e-2
+    p = p * r + 1.66665186e-1
+    p = p * r + 5.00000012e-1
+    return to_bits(shifted) - 0x4B400000, r + r * r * p
+
+
+@triton.jit
+def exp(x):
+    n, tail = split_exp(clamp(x, -104.0, 89.0))
+    half = n >> 1
+    return (tail + 1.0) * power_of_two(half) * power_of_two(n - half)
+
+
+@triton.jit
+def expm1_of_negative(x):
+    n, tail = split_exp(clamp(x, -20.0, 0.0))
+    power = power_of_two(n)
+    return tail * power + (power - 1.0)
+
+
+@triton.jit
+def log(x):
+    tiny = x < 1.17549435e-38
+    bits = to_bits(tl.where(tiny, x * 8388608.0, x)) - 0x3F3504F3
+    e = (bits >> 23).to(tl.float32) - tl.where(tiny, 23.0, 0.0)
+    z = from_bits((bits & 0x7FFFFF) + 0x3F3504F3) - 1.0
+    p = z * 6.91535679e-2 - 1.18797897e-1
+    p = p * z + 1.18729758e-1
+    p = p * z - 1.23843484e-1
+    p = p * z + 1.42186581e-1
+    p = p * z - 1.66692514e-1
+    p = p * z + 2.00022271e-1
+    p = p * z - 2.49999866e-1
+    p = p * z + 3.33333099e-1
+    finite = (z + (z * z * (p * z - 0.5) - e * 2.12194440e-4)) + e * 0.693359375
+    of_edge = tl.where(x == 0.0, -INFINITY, tl.where(x < 0.0, NAN, x))
+    return tl.where((x > 0.0) & (x < INFINITY), finite, of_edge)
+
+
+@triton.jit
+def log1p_of_positive(u):
+    total = u + 1.0
+    lost = total - 1.0
+    return tl.where(lost == 0.0, u, log(total) * tl.math.div_rn(u, lost))
+
+
+@triton.jit
+def tanh(x):
+    a = magnitude(x)
+    z = x * x
+    p = z * -5.71704000e-3 + 2.06505800e-2
+    p = p * z - 5.37435000e-2
+    p = p * z + 1.33314910e-1
+    p = p * z - 3.33332840e-1
+    large = 1.0 - tl.math.div_rn(2.0, exp(a + a) + 1.0)
+    return tl.where(a < 0.625, x + x * (z * p), with_sign_of(large, x))
+
+
+@triton.jit
+def erf(x):
+    a = clamp(magnitude(x), 0.0, 4.0)
+    z = x * x
+    p = z * 7.88911952e-5 - 8.02084128e-4
+    p = p * z + 5.18953534e-3
+    p = p * z - 2.68544446e-2
+    p = p * z + 1.12836002e-1
+    p = p * z - 3.76126271e-1
+    p = p * z + 1.12837917
+    q = a * -1.85574893e-4 + 2.93961574e-3
+    q = q * a - 2.18053512e-2
+    q = q * a + 1.03037436e-1
+    q = q * a + 6.38225602e-1
+    q = q * a + 1.12704008
+    q = q * a + 3.53708928e-4
+    return tl.where(a < 1.0, x * p, with_sign_of(1.0 - exp(0.0 - q), x))
+
+
+@triton.jit
+def sigmoid(x):
+    return tl.math.div_rn(1.0, exp(0.0 - x) + 1.0)
+
+
+@triton.jit
+def pow(x, p):
+    size = exp(p * log(magnitude(x)))
+    whole = tl.floor(p) == p
+    odd = whole & (tl.floor(p * 0.5) != p * 0.5)
+    of_base = tl.where((x < 0.0) & (whole == 0), NAN, tl.where(odd, with_sign_of(size, x), size))
+    return tl.where(p == 0.0, 1.0, of_base)
+
+
+@triton.jit
+def mish(x):
+    e = exp(clamp(x, -104.0, 20.0))
+    n = e * (e + 2.0)
+    return x * tl.math.div_rn(n, n + 2.0)
