@@ -20,8 +20,11 @@ SNN_FN uint32_t to_bits(float value) {
     return bits;
 }
 
-// NaN passes through both selections.
-SNN_FN float clamp(float x, float low, float high) { return x < low ? low : (x > high ? high : x); }
+// NaN passes through both selections; `high` wins where it is below `low`.
+SNN_FN float clamp(float x, float low, float high) {
+    const float raised = x < low ? low : x;
+    return raised > high ? high : raised;
+}
 
 SNN_FN float magnitude(float x) { return from_bits(to_bits(x) & 0x7fffffffu); }
 

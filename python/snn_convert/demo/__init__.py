@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -20,7 +21,7 @@ from .files import OutputError, prepare_folder
 from .networks import NETWORKS, Network
 from .raster import record
 from .report import write_report
-from .results import HEAD, NetworkResult, Results, cells, findings
+from .results import NetworkResult, Results, cells, findings
 from .training import train, training_steps
 
 __all__ = ["FULL", "QUICK", "OutputError", "Plan", "obtain", "run"]
@@ -36,7 +37,9 @@ class Plan:
 
 
 FULL = Plan(tuple(NETWORKS.values()), (4, 8, 16, 32, 64, 128), 64)
-QUICK = Plan((NETWORKS["resnet"],), (4, 8), 16)
+QUICK = Plan((replace(NETWORKS["resnet"], epochs=4),), (4, 8), 16)
+# The columns of results.HEAD, short enough for a terminal of 80 characters.
+TERMINAL_HEAD = ("recipe", "T", "ANN", "SNN", "agree", "firing", "seconds", "loop", "ratio")
 
 
 def obtain(
@@ -103,18 +106,22 @@ def run(folder: Path, plan: Plan = FULL, console: Console | None = None) -> Resu
 
 
 def _show(results: Results, files: list[Path], console: Console) -> None:
-    title = f"{results.test_samples} test images; seconds for all of them, loop: plain PyTorch, one step at a time"
-    table = Table("network", title=title)
-    for name in HEAD:
-        table.add_column(name, justify="left" if name == "recipe" else "right")
+    console.print(
+        f"{results.test_samples} test images. agree: share with the ANN's prediction; firing: share of neurons and steps "
+        "with a spike; seconds: all test images in the simulator; loop: the same in a plain PyTorch loop over the steps.",
+        highlight=False,
+    )
     for result in results.networks:
+        table = Table(title=result.network.name, box=box.SIMPLE_HEAD)
+        for name in TERMINAL_HEAD:
+            table.add_column(name, justify="left" if name == "recipe" else "right")
         for evaluation in result.evaluations:
             for row in evaluation.rows:
-                table.add_row(row.network, *cells(row))
+                table.add_row(*cells(row))
             table.add_section()
-    console.print(table)
+        console.print(table)
     for sentence in findings(results):
         console.print(sentence, markup=False, highlight=False)
-    console.print(
-        f"{results.seconds:.0f} seconds in all; written:", *(f"  {file}" for file in files), sep="\n", markup=False
-    )
+    console.print(f"{results.seconds:.0f} seconds in all; written:")
+    for file in files:
+        console.print(f"  {file}", markup=False, highlight=False, soft_wrap=True)

@@ -62,7 +62,7 @@ def calibration_batches(split: Split) -> list[Tensor]:
     return list(split.train_images[:CALIBRATION_SAMPLES].split(128))
 
 
-def timed(
+def interleaved(
     first: Callable[[], Tensor], second: Callable[[], Tensor], rounds: int
 ) -> tuple[float, float, Tensor, Tensor]:
     """Median seconds of both, run in turn, and what they returned last."""
@@ -99,7 +99,7 @@ def measure(snn: SpikingModel, images: Tensor, timesteps: int) -> tuple[float, f
     with torch.inference_mode():
         simulate(images[:8])
         single_step_loop(snn, images[:8], timesteps=1)
-        return timed(lambda: simulate(images), lambda: loop(images), rounds_at(timesteps))
+        return interleaved(lambda: simulate(images), lambda: loop(images), rounds_at(timesteps))
 
 
 def evaluate(
@@ -119,23 +119,23 @@ def evaluate(
     with torch.inference_mode():
         ann = model(images)
     rows, loop_agreement, snn = [], 1.0, None
-    for T in timesteps:
+    for steps in timesteps:
         # The paper's step sizes do not depend on how many steps follow: one conversion serves every T. The default
         # recipe chooses its step sizes for the length of the run.
         if snn is None or recipe != "paper":
-            length = max(timesteps) if recipe == "paper" else T
+            length = max(timesteps) if recipe == "paper" else steps
             snn = convert(model, calibration_batches(split), timesteps=length, recipe=recipe, progress=False)
-        seconds, loop_seconds, output, loop_output = measure(snn, images, T)
+        seconds, loop_seconds, output, loop_output = measure(snn, images, steps)
         loop_agreement = min(loop_agreement, share_equal(output, loop_output))
         rows.append(
             Row(
                 network=network.name,
                 recipe=recipe,
-                timesteps=T,
+                timesteps=steps,
                 ann_accuracy=accuracy(ann, labels),
                 snn_accuracy=accuracy(output, labels),
                 agreement=share_equal(output, ann),
-                firing_rate=firing_rate(snn, images, T),
+                firing_rate=firing_rate(snn, images, steps),
                 seconds=seconds,
                 loop_seconds=loop_seconds,
             )

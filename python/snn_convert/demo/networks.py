@@ -61,7 +61,7 @@ def vgg(width: int = 24) -> nn.Module:
 
 
 class BasicBlock(nn.Module):
-    """The residual block of ResNet-18: two convolutions beside an identity, or a 1x1 convolution where the size changes."""
+    """The residual block of ResNet-18: two convolutions beside an identity, or beside a 1x1 convolution."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()

@@ -64,10 +64,8 @@ def table(head: Sequence[str], groups: Iterable[Sequence[Sequence[str]]], text_c
         for i, row in enumerate(group):
             kind = ' class="group"' if i == 0 and body else ""
             body.append(f"<tr{kind}>{cells('td', row)}</tr>")
-    rows = "\n".join(body)
-    return (
-        f'<div class="scroll"><table><thead><tr>{cells("th", head)}</tr></thead><tbody>\n{rows}\n</tbody></table></div>'
-    )
+    head_row, rows = cells("th", head), "\n".join(body)
+    return f'<div class="scroll"><table><thead><tr>{head_row}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>'
 
 
 def page(title: str, *parts: str) -> str:

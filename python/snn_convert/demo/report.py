@@ -71,33 +71,26 @@ def _as_html(results: Results, date: str, accuracy: list[bytes], raster: bytes) 
 
 
 def _what_is_compared(results: Results) -> list[str]:
-    rounds = {T: rounds_at(T) for T in dict.fromkeys(row.timesteps for row in results.rows)}
-    repeated = ", ".join(str(T) for T, count in rounds.items() if count > 1) or "none"
-    return [
-        page.paragraph(
-            f"Each network is an ordinary PyTorch network (the ANN), trained on {results.train_samples} of scikit-learn's "
-            f"8x8 digits. It is converted without further training; the converter looks at {CALIBRATION_SAMPLES} training "
-            f"images. All accuracies are on the same {results.test_samples} held-out test images, which neither training "
-            "nor conversion has seen."
-        ),
-        page.paragraph(
-            "In the spiking network (the SNN) every nonlinearity is a population of signGD neurons (Oh & Lee, ICML 2024) that "
-            "send one bit a time-step, for T time-steps. The recipe “paper” follows that publication exactly; the "
-            "recipe “default” is this package's own choice of scales, initial outputs and step sizes."
-        ),
-        page.paragraph(
-            "Agreement is the share of test images for which SNN and ANN predict the same class, right or wrong. The firing rate is "
-            "the share of neurons and time-steps with a spike. Seconds is the simulator's time for all test images; loop "
-            "seconds is the time for the same images of a plain PyTorch loop over the time-steps of the same spiking network, "
-            "one pass of the network a step. Both ran in this process, in turn, on all test images as one batch, with the "
-            "same number of threads, after a warm-up; "
-            f"T = {repeated}: the median of {max(rounds.values())} rounds, the others: one round. Time to convert is not counted."
-        ),
-        page.paragraph(
-            "The simulator and the loop predicted the same class for at least "
-            f"{results.loop_agreement:.1%} of the test images in every row."
-        ),
-    ]
+    rounds = {row.timesteps: rounds_at(row.timesteps) for row in results.rows}
+    repeated = ", ".join(f"{count} at T = {steps}" for steps, count in rounds.items())
+    texts = (
+        f"Each network is an ordinary PyTorch network (the ANN), trained on {results.train_samples} of scikit-learn's "
+        f"8x8 digits. It is converted without further training; the converter looks at {CALIBRATION_SAMPLES} training "
+        f"images. All accuracies are on the same {results.test_samples} held-out test images, which neither training "
+        "nor conversion has seen.",
+        "In the spiking network (the SNN) every nonlinearity is a population of signGD neurons (Oh & Lee, ICML 2024) "
+        "that send one bit a time-step, for T time-steps. The recipe “paper” follows that publication "
+        "exactly; the recipe “default” is this package's own choice of scales, initial outputs and step sizes.",
+        "Agreement is the share of test images for which SNN and ANN predict the same class, right or wrong. The "
+        "firing rate is the share of neurons and time-steps with a spike.",
+        "Seconds is the simulator's time for all test images; loop seconds is the time, for the same images, of a "
+        "plain PyTorch loop over the time-steps of the same spiking network, one pass of the network a step. Both ran "
+        "in this process, in turn, on all test images as one batch, with the same number of threads, after a warm-up; "
+        f"each figure is the median of some rounds: {repeated}. The time to convert is in neither.",
+        "The simulator and the loop predicted the same class for at least "
+        f"{results.loop_agreement:.1%} of the test images in every row.",
+    )
+    return [page.paragraph(text) for text in texts]
 
 
 def _network(result: NetworkResult, figure: bytes) -> str:
@@ -114,8 +107,9 @@ def _raster(results: Results, raster: bytes) -> str:
     recording = results.recording
     return page.figure(
         raster,
-        f"One test image in {recording.network}, {recording.recipe} recipe, population {recording.population}. Above: the "
-        "spikes of a few of its neurons, ordered by the value they should end at. Below, for some of them: the target "
-        "h(x), computed from what the neuron has decoded of its input so far, and the neuron's own estimate v of its "
-        "output. A spike is sent when v has reached the target, and lowers v by one step size; silence raises it by as much.",
+        f"One test image in {recording.network}, {recording.recipe} recipe, population {recording.population}. Above: "
+        "the spikes of a few of its neurons, ordered by the value they should end at. Below, for some of them: the "
+        "target h(x), computed from what the neuron has decoded of its input so far, and the neuron's own estimate v "
+        "of its output. A spike is sent when v has reached the target, and lowers v by one step size; silence raises "
+        "it by as much.",
     )

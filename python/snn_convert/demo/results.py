@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from .evaluation import Evaluation, Row
@@ -20,7 +19,7 @@ HEAD = (
     "firing rate",
     "seconds",
     "loop seconds",
-    "speed-up",
+    "loop / simulator",
 )
 
 
@@ -75,24 +74,25 @@ def cells(row: Row) -> list[str]:
     ]
 
 
-def _gap(rows: Sequence[Row]) -> str:
-    # From counts of samples, both accuracies being shares of the same test set; -0.0 would read as a loss.
-    points = 100 * (rows[-1].snn_accuracy - rows[-1].ann_accuracy) + 0.0
-    return f"{rows[-1].network} {points:+.1f}"
+def _gap(row: Row) -> str:
+    # Adding 0.0 turns a -0.0 that would read as a loss into 0.0.
+    return f"{row.network} {round(100 * (row.snn_accuracy - row.ann_accuracy), 1) + 0.0:+.1f}"
 
 
 def findings(results: Results, shown_at: int = 64) -> list[str]:
     """What the numbers say, a sentence a finding, computed from the rows."""
     rows = results.rows
-    T = max((row.timesteps for row in rows if row.timesteps <= shown_at), default=rows[-1].timesteps)
+    shown = max((row.timesteps for row in rows if row.timesteps <= shown_at), default=rows[-1].timesteps)
     sentences = []
     for recipe in dict.fromkeys(row.recipe for row in rows):
-        gaps = ", ".join(_gap([row]) for row in rows if row.recipe == recipe and row.timesteps == T)
-        sentences.append(f"At T = {T}, the {recipe} recipe differs from the ANN by (points of test accuracy): {gaps}.")
+        gaps = ", ".join(_gap(row) for row in rows if row.recipe == recipe and row.timesteps == shown)
+        sentences.append(
+            f"Test accuracy of the SNN less that of the ANN at T = {shown}, {recipe} recipe, in points: {gaps}."
+        )
     ratios = sorted(row.loop_seconds / row.seconds for row in rows)
     sentences.append(
-        f"The simulator took between 1/{ratios[-1]:.1f} and 1/{ratios[0]:.1f} of the time of the plain PyTorch loop "
-        "of the same spiking network."
+        f"The plain PyTorch loop of the same spiking network took {ratios[0]:.1f} to {ratios[-1]:.1f} times as long as "
+        "the simulator."
     )
     if results.loop_agreement < 0.99:
         sentences.append(

@@ -44,8 +44,10 @@ def unpack(train: SpikeTrain, dtype: torch.dtype = torch.float32, *, backend: st
     The ``cpu`` backend writes float32, float16 and bfloat16; ``reference`` any dtype.
 
     Raises:
+        TypeError, ValueError: the bytes of the train do not hold its ``timesteps``.
         ValueError: the named backend cannot run or does not write ``dtype``.
     """
+    SpikeTrain.checked(train.bytes, train.timesteps)
     backend = choose(backend, train.device, BACKENDS if dtype in CPU_DTYPES else ("reference",))
     return torch.ops.snn_kernels.unpack(train.bytes, train.timesteps, dtype, backend)
 

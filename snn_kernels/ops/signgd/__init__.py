@@ -61,7 +61,8 @@ def signgd(
         backend: ``None`` for the fastest here, or a name that runs or raises.
 
     Returns:
-        The spikes, packed, and the state after the last step (float32, in the memory format of ``current``).
+        The spikes, packed, and the state after the last step (float32, in the memory format of ``current``). A spike
+        is a step function: nothing that is returned carries a gradient.
 
     Raises:
         TypeError, ValueError: an argument of a dtype, shape or device that does not fit; it is named.
@@ -106,9 +107,13 @@ def _checked_call(currents, eta, activation, offset, bias, scale, v0, state, bac
         raise TypeError(f"eta: expected a float32 tensor, got {_kind(eta)}")
     if eta.shape != first.shape[:1] or eta.device != first.device:
         raise ValueError(f"eta: expected shape ({first.shape[0]},) on {first.device}, got {_kind(eta)}")
+    x_name, v_name = "bias", "v0"
     if state is not None:
-        bias, v0 = (state.x if isinstance(state.x, tuple) else (state.x,)), state.v
-    pairs = {"offset": offset, "bias": bias} if len(currents) == 2 else {}
+        if not isinstance(state, NeuronState):
+            raise TypeError(f"state: expected a NeuronState, got {_kind(state)}")
+        x_name, v_name, v0 = "state.x", "state.v", state.v
+        bias = state.x if len(currents) == 2 else (state.x,)
+    pairs = {"offset": offset, x_name: bias} if len(currents) == 2 else {}
     for name, value in pairs.items():
         if not isinstance(value, (tuple, list)) or len(value) != 2:
             raise TypeError(f"{name}: expected a pair, one value for each input, got {_kind(value)}")
@@ -116,17 +121,18 @@ def _checked_call(currents, eta, activation, offset, bias, scale, v0, state, bac
     def fields(name, values):
         return [_field(name, value, first) for value in values]
 
-    bytes, xs, v = torch.ops.snn_kernels.signgd(
-        list(currents),
-        eta,
-        fields("offset", offset),
-        fields("bias" if state is None else "state.x", bias),
-        _field("scale", scale, first),
-        fields(row.name, parameters),
-        _field("v0" if state is None else "state.v", v0, first),
-        row.name,
-        choose(backend, first.device),
-    )
+    with torch.no_grad():
+        bytes, xs, v = torch.ops.snn_kernels.signgd(
+            list(currents),
+            eta,
+            fields("offset", offset),
+            fields(x_name, bias),
+            _field("scale", scale, first),
+            [_field(f"{row.name}'s {name}", value, first) for (name, _), value in zip(row.parameters, parameters)],
+            _field(v_name, v0, first),
+            row.name,
+            choose(backend, first.device),
+        )
     return SpikeTrain(bytes, first.shape[0]), xs, v
 
 

@@ -1,0 +1,99 @@
+"""``convert``: from a trained PyTorch network to a spiking one."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from rich.progress import track
+from torch import nn
+
+from snn_kernels.schedules import Constant, Schedule
+
+from .calibrate import calibrate, set_scales
+from .encoders import ENCODERS
+from .errors import CalibrationError
+from .lower import lower
+from .model import SpikingModel
+from .recipes import recipe_named
+from .search import search_schedule
+from .trace import as_arguments, trace
+
+__all__ = ["convert"]
+
+
+def convert(
+    model: nn.Module,
+    calibration: Iterable[Any],
+    *,
+    timesteps: int = 32,
+    recipe: str = "default",
+    schedule: Schedule | None = None,
+    encoder: str | None = None,
+    scale: str | float | None = None,
+    v0: str | None = None,
+    progress: bool = False,
+) -> SpikingModel:
+    """Convert a trained network to a spiking one without training (Oh & Lee, ICML 2024).
+
+    The model is traced with ``torch.export`` in eval mode (and left in the mode it was found in), BatchNorm is folded,
+    every nonlinearity becomes a population of signGD neurons, and the populations' scales and offsets are measured.
+
+    Args:
+        model: any module that ``torch.export`` takes with a dynamic batch in dimension 0 of its inputs.
+        calibration: model inputs, each a tensor, a tuple of arguments or a dict of keyword arguments.
+        timesteps: the number of steps ``T`` of every run.
+        recipe: ``default`` (best accuracy) or ``paper`` (Oh & Lee exactly). The next four override it.
+        schedule: step sizes, see :mod:`snn_kernels.schedules`.
+        encoder: ``direct``, ``float``, ``spike`` or ``stochastic``.
+        scale: ``channel``, ``paper`` or a number for every population.
+        v0: ``mean`` or ``zero``.
+        progress: show progress bars.
+
+    Returns:
+        A :class:`SpikingModel` on the model's device.
+
+    Raises:
+        ValueError: ``timesteps`` < 1, an unknown recipe or override.
+        CalibrationError: no calibration data, an item the model refuses, NaN or infinity.
+        UnsupportedOperation: an operation with no spiking counterpart; it names the place in the model.
+    """
+    if not isinstance(timesteps, int) or timesteps < 1:
+        raise ValueError(f"timesteps: expected an integer >= 1, got {timesteps!r}")
+    overrides = {"schedule": schedule, "encoder": encoder, "scale": scale, "v0": v0}
+    chosen = replace(recipe_named(recipe), **{key: value for key, value in overrides.items() if value is not None})
+    _check(chosen.encoder, chosen.scale, chosen.v0)
+    items = iter(calibration)
+    first = next(items, None)
+    if first is None:
+        raise CalibrationError("calibration: expected at least one model input, got none")
+
+    def shown(iterable: Iterable, what: str, total: int | None = None) -> Iterable:
+        return track(iterable, description=what, total=total, transient=True) if progress else iterable
+
+    traced = trace(model, first)
+    lower(traced.network, chosen.substitutes)
+    snn = SpikingModel(traced, timesteps, chosen.schedule or Constant(1.0), chosen.encoder).eval()
+    size = len(calibration) if hasattr(calibration, "__len__") else None
+    data = itertools.chain([first], items)
+    statistics = calibrate(snn, data, lambda data: shown(data, "calibrating", size))
+    silent = set_scales(snn, statistics, chosen.scale, chosen.v0)
+    if silent:
+        warnings.warn(f"populations that never moved in the calibration data: {', '.join(silent)}", stacklevel=2)
+    args, kwargs = as_arguments(first)
+    snn.measure_offsets(*args, **kwargs)
+    if chosen.schedule is None:
+        search_schedule(snn, args, kwargs, lambda candidates: shown(candidates, "choosing step sizes"))
+    return snn
+
+
+def _check(encoder: str, scale: str | float, v0: str) -> None:
+    if encoder not in ENCODERS:
+        raise ValueError(f"encoder: expected one of {', '.join(ENCODERS)}; got {encoder!r}")
+    if scale not in ("channel", "paper") and not (isinstance(scale, (int, float)) and scale > 0):
+        raise ValueError(f"scale: expected 'channel', 'paper' or a positive number, got {scale!r}")
+    if v0 not in ("mean", "zero"):
+        raise ValueError(f"v0: expected 'mean' or 'zero', got {v0!r}")

@@ -1,0 +1,171 @@
+"""Runs a lowered network, layer by layer: as the decoded values it has reached, or over a few time-steps at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from .population import Emission, Population
+
+__all__ = ["Engine", "Kind", "call_node"]
+
+
+class Kind:
+    """How a node depends on the input."""
+
+    FIXED = "fixed"  # on no input: a parameter, a size
+    STATIC = "static"  # on the input, through no neuron: computed once a sample
+    CURRENT = "current"  # affine in what neurons send
+    NEURON = "neuron"
+
+
+class Engine:
+    """Evaluates the nodes of a lowered network.
+
+    An input that is not encoded is a constant current, so whatever depends on it through no neuron is *static*: it
+    enters the decoded inputs once, at the start, and contributes nothing to the currents. An ``encoded`` floating-point
+    input is a feeding population like any other.
+    """
+
+    def __init__(self, network: fx.GraphModule, encoded: bool):
+        self.network, self.encoded = network, encoded
+        self.nodes = list(network.graph.nodes)
+        self.output = self.nodes[-1]
+        self.inputs = [node for node in self.nodes if node.op == "placeholder"]
+        self.kinds: dict[fx.Node, str] = {}
+        for node in self.nodes:
+            self.kinds[node] = self._kind(node)
+        self.neurons = [node for node in self.nodes if self.kinds[node] == Kind.NEURON]
+        self._of_output = self._ancestors([self.output])
+        self._of_neurons = self._ancestors(self.neurons) | set(self.neurons)
+        self.chunk_nodes = [
+            node for node in self.nodes if node in self._of_neurons and self.kinds[node] in (Kind.CURRENT, Kind.NEURON)
+        ]
+        self._last_use = self._last_uses(self.chunk_nodes)
+
+    def population(self, node: fx.Node) -> Population:
+        return self.network.get_submodule(node.target)
+
+    def _kind(self, node: fx.Node) -> str:
+        if node.op == "placeholder":
+            value = node.meta.get("val")
+            encoded = self.encoded and isinstance(value, Tensor) and value.is_floating_point()
+            return Kind.NEURON if encoded else Kind.STATIC
+        if node.op == "call_module":
+            return Kind.NEURON
+        kinds = {self.kinds[source] for source in node.all_input_nodes}
+        if node.target is torch.ops.aten.sym_size.int or not kinds - {Kind.FIXED}:
+            return Kind.FIXED
+        return Kind.CURRENT if kinds & {Kind.NEURON, Kind.CURRENT} else Kind.STATIC
+
+    def _ancestors(self, nodes: Sequence[fx.Node]) -> set[fx.Node]:
+        """Everything that ``nodes`` are computed from, as far back as the neurons."""
+        found: set[fx.Node] = set()
+        pending = list(nodes)
+        while pending:
+            for source in pending.pop().all_input_nodes:
+                if source not in found:
+                    found.add(source)
+                    if self.kinds[source] != Kind.NEURON:
+                        pending.append(source)
+        return found
+
+    @staticmethod
+    def _last_uses(nodes: Sequence[fx.Node]) -> dict[fx.Node, list[fx.Node]]:
+        last = {source: node for node in nodes for source in node.all_input_nodes}
+        uses: dict[fx.Node, list[fx.Node]] = {}
+        for source, node in last.items():
+            uses.setdefault(node, []).append(source)
+        return uses
+
+    # Values
+
+    def start(self, inputs: Sequence[Any], estimate: Callable[[Population, tuple[Tensor, ...]], Tensor]) -> dict:
+        """Every node's value while each neuron holds ``estimate(population, decoded inputs)``, encoded inputs 0."""
+        values: dict[fx.Node, Any] = {}
+        for node in self.nodes:
+            if node.op == "placeholder":
+                value = inputs[self.inputs.index(node)]
+                values[node] = torch.zeros_like(value) if self.kinds[node] == Kind.NEURON else value
+            elif node.op == "get_attr":
+                values[node] = _attribute(self.network, node.target)
+            elif node.op == "call_module":
+                arguments = tuple(values[source] for source in node.args)
+                values[node] = estimate(self.population(node), arguments)
+            elif node.op == "call_function":
+                values[node] = call_node(node, values)
+            elif node.op == "output":
+                values[node] = fx.node.map_arg(node.args[0], values.__getitem__)
+        return values
+
+    def read_out(self, values: Mapping[fx.Node, Any], estimates: Mapping[fx.Node, Tensor]) -> Any:
+        """The network's output while the neurons hold ``estimates``; the rest of ``values`` is from :meth:`start`."""
+        values = {**values, **estimates}
+        for node in self.nodes:
+            if node in self._of_output and self.kinds[node] == Kind.CURRENT:
+                values[node] = call_node(node, values)
+        return fx.node.map_arg(self.output.args[0], values.__getitem__)
+
+    # Time-steps
+
+    def run_steps(
+        self,
+        values: Mapping[fx.Node, Any],
+        advance: Callable[[fx.Node, list[Tensor]], Emission | Tensor],
+        steps: int,
+    ) -> None:
+        """Carry ``steps`` time-steps through the network, layer by layer.
+
+        ``advance(node, currents)`` runs a population on its currents ``[steps, B, *]`` (an encoded input on none) and
+        returns what it sends.
+        ``values`` are those of :meth:`start`; static ones contribute no current.
+        """
+        env: dict[fx.Node, Any] = {}
+
+        def current(node: fx.Node) -> Tensor:
+            if self.kinds[node] in (Kind.STATIC, Kind.FIXED):
+                return torch.zeros_like(values[node]).unsqueeze(0).expand(steps, *values[node].shape)
+            return _dense(env[node])
+
+        for node in self.chunk_nodes:
+            if self.kinds[node] == Kind.NEURON:
+                env[node] = advance(node, [current(source) for source in node.all_input_nodes])
+            else:
+                env[node] = self._steps_of(node, env, values)
+            for source in self._last_use.get(node, ()):
+                env.pop(source, None)
+
+    def _steps_of(self, node: fx.Node, env: Mapping[fx.Node, Any], values: Mapping[fx.Node, Any]) -> Any:
+        """An affine node over all steps: time is a dimension that the operation does not see."""
+        moving = [source for source in node.all_input_nodes if source in env]
+        still = {source: self._still(source, values) for source in node.all_input_nodes if source not in env}
+
+        def one_step(*parts: Any) -> Any:
+            return call_node(node, {**still, **dict(zip(moving, parts))})
+
+        return torch.vmap(one_step)(*(_dense(env[source]) for source in moving))
+
+    def _still(self, source: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
+        if self.kinds[source] != Kind.STATIC:
+            return values[source]
+        return torch.zeros((), dtype=values[source].dtype, device=values[source].device).expand_as(values[source])
+
+
+def _dense(value: Any) -> Any:
+    return value.dense() if isinstance(value, Emission) else value
+
+
+def _attribute(root: Any, path: str) -> Any:
+    for part in path.split("."):
+        root = getattr(root, part)
+    return root
+
+
+def call_node(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
+    """The value of a ``call_function`` node from those of its arguments."""
+    args = fx.node.map_arg(node.args, values.__getitem__)
+    kwargs = fx.node.map_arg(node.kwargs, values.__getitem__)
+    return node.target(*args, **kwargs)

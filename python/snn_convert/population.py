@@ -1,0 +1,94 @@
+"""A population of signGD neurons in a converted network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from snn_kernels import NeuronState, SpikeTrain, signgd, signgd_binary
+from snn_kernels.activations import ActivationSpec, resolve
+
+__all__ = ["Emission", "Population"]
+
+
+@dataclass
+class Emission:
+    """What a population sends downstream in a few steps: its spikes, each worth ``scale``."""
+
+    train: SpikeTrain
+    scale: Tensor
+    _dense: Tensor | None = None
+
+    def dense(self) -> Tensor:
+        """``[T, B, *]`` float32."""
+        if self._dense is None:
+            spikes = self.train.unpack()
+            self._dense = spikes if self.scale.numel() == 1 and self.scale.item() == 1.0 else spikes.mul_(self.scale)
+        return self._dense
+
+
+class Population(nn.Module):
+    """Neurons that chase one nonlinearity of one place in the network.
+
+    Called like the nonlinearity it stands for, it computes ``h`` exactly: a network of populations is still the ANN.
+    :meth:`advance` runs the neurons.
+
+    Attributes:
+        activation: name of ``h`` in ``snn_kernels.ACTIVATIONS``; ``parameters_`` are its parameters.
+        scale, v0: output scale ``c`` and initial estimate; broadcast against one sample.
+        offset_0, offset_1: the current with every feeding neuron firing plus the one with none firing, per input.
+        channel_dim: the dimension of the output that a per-channel scale runs along.
+    """
+
+    def __init__(self, activation: ActivationSpec, arity: int = 1, channel_dim: int = 1):
+        super().__init__()
+        row, values = resolve(activation, arity)
+        self.activation, self.arity, self.channel_dim = row.name, arity, channel_dim
+        self._function = row.function
+        self.constants = [f"constant_{i}" for i in range(len(values))]
+        for name, value in zip(self.constants, values):
+            self.register_buffer(name, torch.as_tensor(value, dtype=torch.float32))
+        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("v0", torch.zeros(()))
+        for k in range(arity):
+            self.register_buffer(f"offset_{k}", torch.zeros(()))
+
+    @property
+    def offsets(self) -> list[Tensor]:
+        return [getattr(self, f"offset_{k}") for k in range(self.arity)]
+
+    def set_offsets(self, offsets: Sequence[Tensor]) -> None:
+        for k, offset in enumerate(offsets):
+            setattr(self, f"offset_{k}", offset)
+
+    def _constants(self) -> list[Tensor]:
+        return [getattr(self, name) for name in self.constants]
+
+    def forward(self, *x: Tensor) -> Tensor:
+        return self._function(*x, *self._constants())
+
+    def initial_state(self, x: Sequence[Tensor]) -> NeuronState:
+        """The state before the first step, from the decoded inputs ``L(v0)``."""
+        shape = torch.broadcast_shapes(*(xi.shape for xi in x))
+        return NeuronState(tuple(xi.expand(shape) for xi in x), self.v0.expand(shape))
+
+    def advance(
+        self, currents: Sequence[Tensor], eta: Tensor, state: NeuronState, offsets: Sequence[Tensor]
+    ) -> tuple[Emission, NeuronState]:
+        """Run ``len(eta)`` steps from ``state``."""
+        activation = (self.activation, *self._constants())
+        if self.arity == 1:
+            state = NeuronState(state.x[0], state.v)
+            train, (x, v) = signgd(currents[0], eta, activation, offset=offsets[0], scale=self.scale, state=state)
+            return Emission(train, self.scale), NeuronState((x,), v)
+        shape = torch.broadcast_shapes(*(current.shape for current in currents))
+        currents = [current.expand(shape) for current in currents]
+        train, state = signgd_binary(*currents, eta, activation, offset=tuple(offsets), scale=self.scale, state=state)
+        return Emission(train, self.scale), state
+
+    def extra_repr(self) -> str:
+        low, high = self.scale.min().item(), self.scale.max().item()
+        return f"{self.activation}, scale {low:.3g}..{high:.3g}"

@@ -1,0 +1,52 @@
+"""Named ways to choose scales, initial values, encoder and step sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from snn_kernels.schedules import Exponential, Schedule
+
+__all__ = ["RECIPES", "Recipe", "recipe_named"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe's defaults; each can be overridden by the keyword argument of the same name of :func:`convert`.
+
+    Attributes:
+        encoder: ``direct``, ``float``, ``spike`` or ``stochastic``.
+        schedule: the step sizes; ``None`` searches (lr, gamma) on the calibration data for the given time-steps.
+        scale: ``channel`` (every population, per channel, the range of its output around ``v0``), ``paper``
+            (ReLU per neuron, the others 1) or a number for all.
+        v0: ``mean`` (per channel, of the calibration outputs) or ``zero``.
+        substitutes: activations that are used in place of others.
+    """
+
+    encoder: str
+    schedule: Schedule | None
+    scale: str | float
+    v0: str
+    substitutes: dict[str, str] = field(default_factory=dict)
+
+
+RECIPES = {
+    "default": Recipe(encoder="direct", schedule=None, scale="channel", v0="mean"),
+    "paper": Recipe(
+        encoder="float",
+        schedule=Exponential(0.15, 0.95),
+        scale="paper",
+        v0="zero",
+        substitutes={"gelu": "gelu_sigmoid", "gelu_tanh": "gelu_sigmoid"},
+    ),
+}
+
+
+def recipe_named(name: str) -> Recipe:
+    """The recipe of this name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"recipe: expected one of {', '.join(RECIPES)}; got {name!r}")
+    return RECIPES[name]

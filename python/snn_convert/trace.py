@@ -1,0 +1,100 @@
+"""From a user's model to a plain graph of aten operations with a dynamic batch."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from .errors import CalibrationError
+
+__all__ = ["Traced", "as_arguments", "evaluation_mode", "trace"]
+
+EXPORT_HINT = (
+    "snn_convert traces models with torch.export and a dynamic batch dimension: control flow that depends on the data, "
+    "or a batch size written into the model, has to go."
+)
+
+
+@dataclass
+class Traced:
+    """The exported network: a graph module whose placeholders are the flat inputs, and the structure around it."""
+
+    network: fx.GraphModule
+    input_spec: pytree.TreeSpec
+    output_spec: pytree.TreeSpec
+
+
+def as_arguments(sample: Any) -> tuple[tuple, dict]:
+    """A calibration item as ``(args, kwargs)``: a tensor, a tuple of arguments or a dict of keyword arguments."""
+    if isinstance(sample, Tensor):
+        return (sample,), {}
+    if isinstance(sample, (tuple, list)):
+        return tuple(sample), {}
+    if isinstance(sample, dict):
+        return (), dict(sample)
+    raise CalibrationError(
+        f"calibration: expected tensors, tuples of arguments or dicts of keyword arguments, got {type(sample).__name__}"
+    )
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode; every module's own mode is put back."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def trace(model: nn.Module, sample: Any) -> Traced:
+    """Export ``model`` in eval mode with dimension 0 of every input tensor dynamic.
+
+    The returned network holds copies of the parameters, so that the user's model and the spiking one stay apart.
+
+    Raises:
+        CalibrationError: ``sample`` is not something the model takes.
+        ValueError: the model fixes its batch size.
+            Exception: torch.export's own, with a hint, when it cannot trace the model.
+    """
+    args, kwargs = pytree.tree_map_only(Tensor, _two_samples, as_arguments(sample))
+    shapes = pytree.tree_map(_dynamic_batch, {**_by_name(model, args), **kwargs} if kwargs else args)
+    with evaluation_mode(model), torch.no_grad():
+        try:
+            model(*args, **kwargs)
+        except Exception as error:
+            raise CalibrationError(f"calibration: the model refuses its first item: {error}") from error
+        try:
+            program = torch.export.export(model, args, kwargs, dynamic_shapes=shapes)
+            program = program.run_decompositions({})
+        except Exception as error:
+            if hasattr(error, "add_note"):  # Python >= 3.11
+                error.add_note(EXPORT_HINT)
+            raise
+    network = copy.deepcopy(program.module(check_guards=False)).requires_grad_(False)
+    network.graph.set_codegen(fx.graph.CodeGen())
+    return Traced(network, program.call_spec.in_spec, program.call_spec.out_spec)
+
+
+def _dynamic_batch(leaf: Any) -> dict | None:
+    return {0: torch.export.Dim.DYNAMIC} if isinstance(leaf, Tensor) and leaf.ndim else None
+
+
+def _two_samples(tensor: Tensor) -> Tensor:
+    """A batch of one would be read as a constant by the export."""
+    return torch.cat([tensor, tensor]) if tensor.ndim and tensor.shape[0] == 1 else tensor
+
+
+def _by_name(model: nn.Module, args: tuple) -> dict[str, Any]:
+    """Positional arguments by the names that ``forward`` gives them."""
+    return dict(zip(inspect.signature(model.forward).parameters, args))
