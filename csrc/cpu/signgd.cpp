@@ -12,19 +12,25 @@ namespace {
 
 // Values of neurons [begin, begin + count) of a broadcast operand.
 void gather(const Operand& operand, int64_t begin, int count, float* out) {
-    int64_t n = begin;
-    const int64_t end = begin + count;
-    while (n < end) {
-        const int64_t block = n / operand.inner, phase = block % operand.period;
+    if (operand.period == 1) {
+        std::fill_n(out, count, operand.data[0]);
+        return;
+    }
+    int64_t within = begin % operand.inner, phase = begin / operand.inner % operand.period;
+    for (int64_t done = 0; done < count;) {
+        int64_t run;
         if (operand.inner == 1) {
-            const int64_t run = std::min(end - n, operand.period - phase);
-            std::copy_n(operand.data + phase, run, out + (n - begin));
-            n += run;
+            run = std::min(count - done, operand.period - phase);
+            std::copy_n(operand.data + phase, run, out + done);
+            phase += run;
         } else {
-            const int64_t run = std::min(end, (block + 1) * operand.inner) - n;
-            std::fill_n(out + (n - begin), run, operand.data[phase]);
-            n += run;
+            run = std::min(count - done, operand.inner - within);
+            std::fill_n(out + done, run, operand.data[phase]);
+            within = 0;
+            phase += 1;
         }
+        done += run;
+        if (phase == operand.period) phase = 0;
     }
 }
 
@@ -74,7 +80,7 @@ class Worker {
         for (int64_t t = 0; t < problem_.timesteps; t += kStepsPerByte, bytes += problem_.neurons) {
             const int steps = static_cast<int>(std::min<int64_t>(kStepsPerByte, problem_.timesteps - t));
             const TileCurrents now = currents(t, steps, begin, count);
-            kernels_.signgd[problem_.activation](tile, now, after(t + steps, begin), problem_.eta + t, steps, bytes);
+            kernels_.signgd[problem_.activation](tile, now, problem_.eta + t, steps, bytes);
         }
     }
 
@@ -89,19 +95,6 @@ class Worker {
                                                                  : widen(input.current, index, count, k, s);
             }
         }
-        return out;
-    }
-
-    // Where float32 currents lie that are read next: the following steps of this tile, or the first of the next one.
-    TileCurrents after(int64_t t, int64_t begin) const {
-        TileCurrents out{};
-        if (t >= problem_.timesteps) t = 0, begin += kTile;
-        if (problem_.dtype != DType::float32 || begin + kTile > problem_.neurons) return out;
-        const int64_t steps = std::min<int64_t>(kStepsPerByte, problem_.timesteps - t);
-        for (int k = 0; k < problem_.arity; ++k)
-            for (int s = 0; s < steps; ++s)
-                out.step[k][s] =
-                    static_cast<const float*>(problem_.input[k].current) + (t + s) * problem_.input[k].step_stride + begin;
         return out;
     }
 

@@ -17,62 +17,63 @@ SNN_FN void unrolled(std::integer_sequence<int, Step...>, Body body) {
     (body(std::integral_constant<int, Step>{}), ...);
 }
 
-// Steps steps of neurons [begin, end) in registers, vectorised over neurons; the first step is bit `bit` of the byte.
+constexpr int kRun = 256;  // neurons whose spikes are collected as words before they are narrowed to bytes
+
+// `Steps` steps of at most kRun neurons in registers, vectorised over neurons. Bit s of spikes[i] is neuron i's spike at
+// step s; whole words, because a byte a lane would make the vectoriser work on four times as many neurons as fit in
+// registers.
 template <class H, int Steps>
-void advance(const Tile& tile, const TileCurrents& currents, const float* eta_table, int bit, uint8_t* bytes, int begin,
-             int end) {
+void advance(const Tile& tile, const TileCurrents& currents, const float* eta_table, int begin, int count,
+             uint32_t* __restrict spikes) {
     constexpr bool binary = H::arity == 2;
-    const float *__restrict scale = tile.scale, *__restrict a = tile.parameter[0], *__restrict b = tile.parameter[1];
-    const float *__restrict x_offset = tile.offset[0], *__restrict y_offset = tile.offset[1];
-    float *__restrict x_tile = tile.x[0], *__restrict y_tile = tile.x[1], *__restrict v_tile = tile.v;
+    const float *__restrict scale = tile.scale + begin, *__restrict a = tile.parameter[0] + begin;
+    const float *__restrict b = tile.parameter[1] + begin;
+    const float *__restrict x_offset = tile.offset[0] + begin;
+    const float *__restrict y_offset = binary ? tile.offset[1] + begin : nullptr;
+    float *__restrict x_tile = tile.x[0] + begin, *__restrict v_tile = tile.v + begin;
+    float *__restrict y_tile = binary ? tile.x[1] + begin : nullptr;
     const float *__restrict x_current[Steps], *__restrict y_current[Steps];
     float eta[Steps];
     for (int s = 0; s < Steps; ++s) {
-        x_current[s] = currents.step[0][s];
-        y_current[s] = currents.step[1][s];
+        x_current[s] = currents.step[0][s] + begin;
+        y_current[s] = binary ? currents.step[1][s] + begin : nullptr;
         eta[s] = eta_table[s];
     }
 #pragma GCC ivdep
-    for (int i = begin; i < end; ++i) {
+    for (int i = 0; i < count; ++i) {
         float x = x_tile[i], y = binary ? y_tile[i] : 0.f, v = v_tile[i];
-        uint32_t byte = 0;
+        uint32_t fired = 0;
         unrolled(std::make_integer_sequence<int, Steps>{}, [&](auto s) SNN_INLINE_LAMBDA {
             x = decoded_input(x, x_current[s][i], x_offset[i], eta[s]);
             if (binary) y = decoded_input(y, y_current[s][i], y_offset[i], eta[s]);
             const bool spike = fires(v, H::at(x, y, a[i], b[i]));
             v = next_estimate(v, eta[s], scale[i], spike);
-            byte |= spike ? 1u << s : 0u;
+            fired |= spike ? 1u << s : 0u;
         });
         x_tile[i] = x;
         if (binary) y_tile[i] = y;
         v_tile[i] = v;
-        bytes[i] = Steps == kStepsPerByte ? byte : bytes[i] | byte << bit;
+        spikes[i] = fired;
     }
 }
 
-// Neurons between two rounds of prefetches: few enough that the requests never queue up.
-constexpr int kRun = 128;
-constexpr int kFloatsPerLine = 16;
-
 template <class H>
-void signgd(const Tile& tile, const TileCurrents& currents, const TileCurrents& next, const float* eta, int steps,
-            uint8_t* bytes) {
-    if (steps != kStepsPerByte) {
-        for (int i = 0; i < tile.count; ++i) bytes[i] = 0;
+void signgd(const Tile& tile, const TileCurrents& currents, const float* eta, int steps, uint8_t* bytes) {
+    uint32_t spikes[kRun];
+    for (int begin = 0; begin < tile.count; begin += kRun) {
+        const int count = begin + kRun < tile.count ? kRun : tile.count - begin;
+        if (steps == kStepsPerByte) {
+            advance<H, kStepsPerByte>(tile, currents, eta, begin, count, spikes);
+            for (int i = 0; i < count; ++i) bytes[begin + i] = static_cast<uint8_t>(spikes[i]);
+            continue;
+        }
+        for (int i = 0; i < count; ++i) bytes[begin + i] = 0;
         for (int s = 0; s < steps; ++s) {
             TileCurrents one{};
             for (int k = 0; k < H::arity; ++k) one.step[k][0] = currents.step[k][s];
-            advance<H, 1>(tile, one, eta + s, s, bytes, 0, tile.count);
+            advance<H, 1>(tile, one, eta + s, begin, count, spikes);
+            for (int i = 0; i < count; ++i) bytes[begin + i] |= static_cast<uint8_t>(spikes[i] << s);
         }
-        return;
-    }
-    for (int begin = 0; begin < tile.count; begin += kRun) {
-        const int end = begin + kRun < tile.count ? begin + kRun : tile.count;
-        for (int k = 0; k < H::arity; ++k)
-            for (int s = 0; s < kStepsPerByte; ++s)
-                if (next.step[k][s])
-                    for (int i = begin; i < end; i += kFloatsPerLine) __builtin_prefetch(next.step[k][s] + i, 0, 2);
-        advance<H, kStepsPerByte>(tile, currents, eta, 0, bytes, begin, end);
     }
 }
 

@@ -21,10 +21,8 @@ struct TileCurrents {
     const float* step[kMaxInputs][kStepsPerByte];
 };
 
-// Advances a tile by `steps` <= 8 steps and writes a byte per neuron; `next` is what it will read after that, or null:
-// the steps lie megabytes apart, too far for the hardware to prefetch.
-using TileKernel = void (*)(const Tile& tile, const TileCurrents& currents, const TileCurrents& next, const float* eta,
-                            int steps, uint8_t* bytes);
+// Advances a tile by `steps` <= 8 steps and writes a byte per neuron.
+using TileKernel = void (*)(const Tile& tile, const TileCurrents& currents, const float* eta, int steps, uint8_t* bytes);
 using WidenKernel = void (*)(const uint16_t* from, float* to, int count);
 
 struct TileKernels {

@@ -69,11 +69,11 @@ def calibrate(
     hooks = [population.register_forward_hook(record(name)) for name, population in snn.populations()]
     try:
         for current_item, item in enumerate(progress(data)):
-            leaves = snn.flat_inputs(*as_arguments(item))
-            for leaf in leaves:
-                if isinstance(leaf, Tensor) and leaf.is_floating_point() and not torch.isfinite(leaf).all():
-                    raise CalibrationError(f"calibration: item {current_item} holds NaN or infinity")
             try:
+                leaves = snn.flat_inputs(*as_arguments(item))
+                for leaf in leaves:
+                    if isinstance(leaf, Tensor) and leaf.is_floating_point() and not torch.isfinite(leaf).all():
+                        raise CalibrationError(f"calibration: item {current_item} holds NaN or infinity")
                 snn.network(*leaves)
             except CalibrationError:
                 raise

@@ -16,6 +16,8 @@ from .rules import AFFINE, BINARY, TRANSPARENT, UNARY
 
 __all__ = ["Lowering", "lower"]
 
+VIEWS = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default)
+
 SUPPORTED_FORMS = (
     "supported are affine operations, the activations in snn_kernels.ACTIVATIONS, and products, quotients and maxima of "
     "two activations; rewrite this place with these, or add a rule to snn_convert/rules.py"
@@ -74,7 +76,7 @@ class Lowering:
             return self.replace(node, self.population(node, activation, node.args[0]))
         if target in BINARY and self.varies(node.args[1]):
             return rewrites.binary(self, node, BINARY[target])
-        if target is torch.ops.aten.view.default:  # spikes and estimates need not lie in memory as the ANN's values do
+        if target in VIEWS:  # spikes and estimates need not lie in memory as the ANN's values do
             node.target = target = torch.ops.aten.reshape.default
         if target in AFFINE and self._fits(node, AFFINE[target]):
             self.varying.add(node)

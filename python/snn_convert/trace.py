@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,8 +76,10 @@ def trace(model: nn.Module, sample: Any) -> Traced:
         except Exception as error:
             raise CalibrationError(f"calibration: the model refuses its first item: {error}") from error
         try:
-            program = torch.export.export(model, args, kwargs, dynamic_shapes=shapes)
-            program = program.run_decompositions({})
+            with warnings.catch_warnings():  # torch's own pytree deprecations
+                warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+                program = torch.export.export(model, args, kwargs, dynamic_shapes=shapes)
+                program = program.run_decompositions({})
         except Exception as error:
             if hasattr(error, "add_note"):  # Python >= 3.11
                 error.add_note(EXPORT_HINT)

@@ -107,8 +107,9 @@ def run(folder: Path, plan: Plan = FULL, console: Console | None = None) -> Resu
 
 def _show(results: Results, files: list[Path], console: Console) -> None:
     console.print(
-        f"{results.test_samples} test images. agree: share with the ANN's prediction; firing: share of neurons and steps "
-        "with a spike; seconds: all test images in the simulator; loop: the same in a plain PyTorch loop over the steps.",
+        f"{results.test_samples} test images. agree: share with the ANN's prediction; firing: share of neurons and "
+        "steps with a spike; seconds: all test images in the simulator; loop: the same images in a plain PyTorch loop "
+        "over the steps.",
         highlight=False,
     )
     for result in results.networks:

@@ -21,7 +21,6 @@ __all__ = ["CALIBRATION_SAMPLES", "RECIPES", "Evaluation", "Row", "evaluate", "r
 
 RECIPES = ("default", "paper")
 CALIBRATION_SAMPLES = 512
-FIRING_SAMPLES = 64
 
 
 @dataclass(frozen=True)
@@ -81,25 +80,29 @@ def share_equal(a: Tensor, b: Tensor) -> float:
     return (a.argmax(-1) == b.argmax(-1)).double().mean().item()
 
 
-def firing_rate(snn: SpikingModel, images: Tensor, timesteps: int) -> float:
-    """Share of neurons and steps with a spike, over all populations, on some of the images."""
-    with torch.inference_mode():
-        return float(snn.profile(images[:FIRING_SAMPLES]).firing_rate)
+def firing_rate(snn: SpikingModel, images: Tensor) -> float:
+    """Share of neurons and steps with a spike, over all populations."""
+    neurons: dict[str, int] = {}
+
+    def count(name: str) -> Callable[..., None]:
+        return lambda module, inputs, output: neurons.update({name: output[0].numel()})
+
+    handles = [population.register_forward_hook(count(name)) for name, population in snn.populations()]
+    try:
+        # Called by itself the network is the ANN, and each population's output has the shape of the population.
+        snn.network(*snn.flat_inputs((images[:1],), {}))
+    finally:
+        for handle in handles:
+            handle.remove()
+    rates = snn.firing_rates(images)
+    return sum(rates[name] * neurons[name] for name in rates) / sum(neurons[name] for name in rates)
 
 
-def measure(snn: SpikingModel, images: Tensor, timesteps: int) -> tuple[float, float, Tensor, Tensor]:
-    """Seconds and outputs of the simulator and of the loop on the same images, each warmed up on a few of them."""
-
-    def simulate(x: Tensor) -> Tensor:
-        return snn.outputs_at(x, steps=[timesteps])[0]
-
-    def loop(x: Tensor) -> Tensor:
-        return single_step_loop(snn, x, timesteps=timesteps)
-
-    with torch.inference_mode():
-        simulate(images[:8])
-        single_step_loop(snn, images[:8], timesteps=1)
-        return interleaved(lambda: simulate(images), lambda: loop(images), rounds_at(timesteps))
+def measure(snn: SpikingModel, images: Tensor) -> tuple[float, float, Tensor, Tensor]:
+    """Seconds and outputs of the simulator and of the loop on the same images, both warmed up on a few of them."""
+    snn(images[:8])
+    single_step_loop(snn, images[:8], timesteps=1)
+    return interleaved(lambda: snn(images), lambda: single_step_loop(snn, images), rounds_at(snn.timesteps))
 
 
 def evaluate(
@@ -120,12 +123,13 @@ def evaluate(
         ann = model(images)
     rows, loop_agreement, snn = [], 1.0, None
     for steps in timesteps:
-        # The paper's step sizes do not depend on how many steps follow: one conversion serves every T. The default
-        # recipe chooses its step sizes for the length of the run.
+        # The paper's step sizes do not depend on how many steps follow, so one conversion serves every number of
+        # steps. The default recipe chooses its step sizes for the length of the run.
         if snn is None or recipe != "paper":
-            length = max(timesteps) if recipe == "paper" else steps
-            snn = convert(model, calibration_batches(split), timesteps=length, recipe=recipe, progress=False)
-        seconds, loop_seconds, output, loop_output = measure(snn, images, steps)
+            snn = convert(model, calibration_batches(split), timesteps=steps, recipe=recipe, progress=False)
+        else:
+            snn.set_schedule(snn.schedule, steps)
+        seconds, loop_seconds, output, loop_output = measure(snn, images)
         loop_agreement = min(loop_agreement, share_equal(output, loop_output))
         rows.append(
             Row(
@@ -135,7 +139,7 @@ def evaluate(
                 ann_accuracy=accuracy(ann, labels),
                 snn_accuracy=accuracy(output, labels),
                 agreement=share_equal(output, ann),
-                firing_rate=firing_rate(snn, images, steps),
+                firing_rate=firing_rate(snn, images),
                 seconds=seconds,
                 loop_seconds=loop_seconds,
             )

@@ -1,0 +1,145 @@
+"""Every operation the converter knows, inside a network, against the value-domain oracle."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from models import images
+from oracle import oracle_outputs
+from torch import nn
+
+from snn_convert import convert
+from snn_kernels.schedules import Exponential
+
+
+class Applied(nn.Module):
+    """Two linear maps with a function of the activations between."""
+
+    def __init__(self, function, width=12, out=4):
+        super().__init__()
+        self.function = function
+        self.first, self.second = nn.Linear(6, width), nn.LazyLinear(out)
+
+    def forward(self, x):
+        return self.second(self.function(self.first(x)))
+
+
+ACTIVATIONS = {
+    "relu6": F.relu6,
+    "hardtanh": lambda x: F.hardtanh(x, -0.5, 0.7),
+    "clamp": lambda x: torch.clamp(x, -0.2, 0.4),
+    "clamp_min": lambda x: torch.clamp(x, min=0.1),
+    "leaky_relu": lambda x: F.leaky_relu(x, 0.2),
+    "elu": lambda x: F.elu(x, 0.7),
+    "celu": lambda x: F.celu(x, 0.7),
+    "selu": F.selu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "silu": F.silu,
+    "mish": F.mish,
+    "softplus": F.softplus,
+    "sigmoid": torch.sigmoid,
+    "hardsigmoid": F.hardsigmoid,
+    "hardswish": F.hardswish,
+    "tanh": torch.tanh,
+    "exp": torch.exp,
+    "abs": torch.abs,
+    "square": torch.square,
+    "pow": lambda x: torch.pow(torch.abs(x) + 1, 1.5),
+    "sqrt": lambda x: torch.sqrt(torch.abs(x) + 1),
+    "rsqrt": lambda x: torch.rsqrt(torch.abs(x) + 1),
+    "reciprocal": lambda x: torch.reciprocal(torch.abs(x) + 1),
+    "log": lambda x: torch.log(torch.abs(x) + 1),
+    "quotient": lambda x: F.gelu(x) / (torch.abs(x) + 1),
+    "product": lambda x: F.gelu(x) * torch.sigmoid(x),
+    "maximum": lambda x: torch.maximum(F.relu(x), torch.tanh(x)),
+    "minimum": lambda x: torch.minimum(F.relu(x), torch.tanh(x)),
+}
+
+AFFINE = {
+    "add with a factor": lambda x: torch.add(F.relu(x), x, alpha=0.5),
+    "subtract": lambda x: 1 - F.relu(x) - 0.5 * x,
+    "divide by a number": lambda x: F.relu(x) / 3 + 1,
+    "negative": lambda x: -F.relu(x),
+    "concatenate": lambda x: torch.cat([F.relu(x), x, torch.tanh(x)], 1),
+    "stack and mean": lambda x: torch.stack([F.relu(x), torch.tanh(x)], 1).mean(1),
+    "view": lambda x: F.relu(x).view(x.size(0), 3, 4).transpose(1, 2).reshape(x.size(0), -1),
+    "permute": lambda x: F.relu(x).reshape(-1, 3, 4).permute(0, 2, 1).flatten(1),
+    "chunk": lambda x: sum(c * k for k, c in enumerate(F.relu(x).chunk(3, 1), 1)),
+    "split": lambda x: torch.cat(F.relu(x).split([4, 8], 1)[::-1], 1),
+    "slice": lambda x: F.relu(x)[:, 2:9:2],
+    "select": lambda x: F.relu(x).reshape(-1, 3, 4)[:, 1],
+    "roll": lambda x: F.relu(x).roll(2, 1),
+    "flip": lambda x: F.relu(x).flip(1),
+    "sum": lambda x: F.relu(x).reshape(-1, 3, 4).sum(1),
+    "pad": lambda x: F.pad(F.relu(x), (1, 2), value=0.3),
+    "expand": lambda x: F.relu(x).unsqueeze(2).expand(-1, -1, 2).flatten(1),
+    "squeeze": lambda x: F.relu(x).unsqueeze(1).squeeze(1),
+    "matmul": lambda x: F.relu(x) @ torch.linspace(-1, 1, 60).reshape(12, 5),
+    "the input again": lambda x: F.relu(x) + 2 * x,
+}
+
+
+def check(model, x, tolerance):
+    with torch.no_grad():
+        model(x)
+    model.eval()
+    snn = convert(model, [x], timesteps=40, schedule=Exponential(0.4, 0.9))
+    steps = [1, 9, 40]
+    for output, wanted in zip(snn.outputs_at(x, steps=steps), oracle_outputs(model, x, snn, steps)):
+        assert torch.isfinite(output).all()
+        assert (output - wanted).norm() <= tolerance * wanted.norm()
+    with torch.no_grad():
+        target = model(x)
+    assert (output - target).norm() < 0.2 * target.norm()  # and it is the ANN that is approached
+
+
+@pytest.mark.parametrize("name", [*ACTIVATIONS, *AFFINE])
+def test_function(name):
+    torch.manual_seed(0)
+    # Transcendental functions differ by a few ulps from PyTorch's, so a neuron at its target may decide otherwise.
+    check(Applied({**ACTIVATIONS, **AFFINE}[name]), torch.randn(16, 6), 2e-3)
+
+
+SPATIAL = {
+    "max pool": lambda: nn.MaxPool2d(2),
+    "max pool, overlapping and padded": lambda: nn.MaxPool2d(3, stride=2, padding=1),
+    "average pool": lambda: nn.AvgPool2d(3, stride=2, padding=1, count_include_pad=False),
+    "adaptive average pool": lambda: nn.AdaptiveAvgPool2d(3),
+    "strided convolution": lambda: nn.Conv2d(4, 6, 3, stride=2, padding=1, dilation=2),
+    "depthwise convolution": lambda: nn.Conv2d(4, 8, 3, groups=4, bias=False),
+    "batch norm on its own": lambda: nn.BatchNorm2d(4).eval(),
+}
+
+
+@pytest.mark.parametrize("name", SPATIAL)
+def test_spatial(name):
+    torch.manual_seed(0)
+    between = SPATIAL[name]()
+    if isinstance(between, nn.BatchNorm2d):
+        between.running_mean.normal_()
+        between.running_var.uniform_(0.5, 2)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), between, nn.Tanh(), nn.Flatten(), nn.LazyLinear(4))
+    check(model, images(8), 2e-3)
+
+
+@pytest.mark.parametrize("pool", [{"kernel_size": 3, "ceil_mode": True}, {"kernel_size": 2, "stride": 3, "dilation": 2},
+                                  {"kernel_size": (1, 3), "stride": (2, 1), "padding": (0, 1)}])  # fmt: skip
+def test_max_pool_finds_the_window(pool):
+    """Whatever the window, the network of populations computes the ANN exactly."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 3, 2), nn.ReLU(), nn.MaxPool2d(**pool), nn.Flatten(), nn.LazyLinear(3))
+    x = images(4, size=9)
+    with torch.no_grad():
+        wanted = model.eval()(x)
+        snn = convert(model, [x], timesteps=2, schedule=Exponential())
+        torch.testing.assert_close(snn.network(x)[0], wanted)
+
+
+def test_conv1d():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv1d(2, 5, 3, padding=1), nn.BatchNorm1d(5), nn.ReLU(), nn.Conv1d(5, 4, 2), nn.GELU(), nn.Flatten(), nn.LazyLinear(3)
+    )  # fmt: skip
+    check(model, torch.randn(8, 2, 7), 2e-3)

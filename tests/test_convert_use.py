@@ -1,0 +1,244 @@
+"""What a user of ``convert`` meets: structures, batches, modes, and errors that lose nothing."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from models import Residual, gelu_mlp, images, pooled_cnn, randomise_batch_norm
+from torch import nn
+
+from snn_convert import CalibrationError, UnsupportedOperation, convert
+from snn_kernels.schedules import Constant, Exponential
+
+QUICK = {"timesteps": 5, "schedule": Exponential(0.3, 0.8)}
+
+
+class TwoInputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.head = nn.Linear(3, 4), nn.Linear(2, 4), nn.Linear(4, 2)
+
+    def forward(self, x, y, scale=None):
+        hidden = F.relu(self.a(x) + self.b(y))
+        hidden = hidden if scale is None else hidden * scale
+        return {"logits": self.head(hidden), "parts": (hidden, x.sum(1))}
+
+
+def test_several_inputs_and_structured_outputs():
+    torch.manual_seed(0)
+    model, x, y = TwoInputs(), torch.randn(5, 3), torch.randn(5, 2)
+    snn = convert(model, [(x, y)], timesteps=32)
+    out, wanted = snn(x, y), model(x, y)
+    assert out.keys() == wanted.keys()
+    assert isinstance(out["parts"], tuple)
+    torch.testing.assert_close(out["logits"], wanted["logits"], atol=0.02, rtol=0)
+    torch.testing.assert_close(out["parts"][1], x.sum(1))
+    by_name = convert(model, [{"x": x, "y": y}], timesteps=32)
+    torch.testing.assert_close(by_name(x=x, y=y)["logits"], wanted["logits"], atol=0.02, rtol=0)
+    with pytest.raises(TypeError, match="inputs: expected the structure"):
+        snn(x)
+
+
+def test_a_factor_that_comes_with_the_input():
+    """An activation times an input is a population with one constant decoded input."""
+    torch.manual_seed(0)
+    model, x, y = TwoInputs(), torch.randn(5, 3), torch.randn(5, 2)
+    scale = torch.rand(5, 4) + 0.5
+    snn = convert(model, [(x, y, scale)], timesteps=64)
+    torch.testing.assert_close(snn(x, y, scale)["logits"], model(x, y, scale)["logits"], atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_batch_size_is_free(batch):
+    torch.manual_seed(0)
+    model = randomise_batch_norm(Residual())
+    snn = convert(model, [images(1)], timesteps=9, schedule=Exponential(0.3, 0.8))
+    x = images(7)
+    torch.testing.assert_close(snn(x[:batch]), snn(x)[:batch], rtol=1e-3, atol=1e-3)
+
+
+def test_outputs_at_any_steps_in_any_order():
+    snn = convert(gelu_mlp(), [images()], timesteps=20, schedule=Exponential(0.3, 0.9))
+    x = images()
+    nine, one, again, last = snn.outputs_at(x, steps=[9, 1, 9, 20])
+    assert torch.equal(nine, again)
+    assert torch.equal(last, snn(x))
+    assert not torch.equal(one, nine)
+    for steps in ([], [0], [21], [1.5]):
+        with pytest.raises(ValueError, match=r"steps: expected integers from 1 to timesteps=20"):
+            snn.outputs_at(x, steps=steps)
+
+
+def test_the_model_is_left_as_it_was():
+    torch.manual_seed(0)
+    model = Residual().train()
+    model.first_norm.eval()
+    before, modes = copy.deepcopy(model.state_dict()), {n: m.training for n, m in model.named_modules()}
+    snn = convert(model, [images()], **QUICK)
+    assert {n: m.training for n, m in model.named_modules()} == modes
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    with torch.no_grad():
+        wanted = snn(images())
+        for parameter in model.parameters():
+            parameter.zero_()
+    assert torch.equal(snn(images()), wanted)  # the spiking network has its own parameters
+
+
+def test_converts_in_evaluation_mode():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 2)
+    )
+    x = images(32)
+    snn = convert(model.train(), [x], timesteps=64)
+    torch.testing.assert_close(snn(x), model.eval()(x), atol=0.02, rtol=0)
+
+
+class SharedAndUnused(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.act, self.norm = nn.Linear(4, 4), nn.ReLU(), nn.BatchNorm1d(4)
+        self.unused = nn.LSTM(4, 4)
+
+    def forward(self, x):
+        x = self.norm(self.layer(x))
+        x = self.act(x)
+        return self.layer(self.act(self.layer(x)))
+
+
+def test_shared_and_unused_modules():
+    """One module in three places: BatchNorm is folded into one of its uses and must leave the others alone."""
+    torch.manual_seed(0)
+    model = randomise_batch_norm(SharedAndUnused())
+    x = torch.randn(32, 4)
+    snn = convert(model, [x], timesteps=64)
+    assert len(list(snn.populations())) == 2
+    torch.testing.assert_close(snn(x), model(x), atol=0.02, rtol=0)
+
+
+def test_progress_bars_do_not_change_the_result(capsys):
+    torch.manual_seed(0)
+    model = gelu_mlp()
+    quiet, shown = (convert(model, [images()], timesteps=4, progress=progress) for progress in (False, True))
+    assert torch.equal(quiet(images()), shown(images()))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"timesteps": 0}, "timesteps: expected an integer >= 1, got 0"),
+        ({"timesteps": 2.0}, "timesteps: expected an integer >= 1, got 2.0"),
+        ({"recipe": "best"}, "recipe: expected one of default, paper"),
+        ({"encoder": "poisson"}, "encoder: expected one of direct, float"),
+        ({"scale": -1.0}, "scale: expected 'channel', 'paper' or a positive number"),
+        ({"v0": "half"}, "v0: expected 'mean' or 'zero'"),
+    ],
+)
+def test_arguments_that_do_not_fit(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        convert(gelu_mlp(), [images()], **arguments)
+
+
+@pytest.mark.parametrize(
+    ("calibration", "message"),
+    [
+        ([], "expected at least one model input"),
+        ([torch.randn(2, 63)], "the model refuses its first item"),
+        ([images(), torch.randn(2, 63)], "the model refuses item 1"),
+        ([images(), images() * torch.nan], "item 1 holds NaN or infinity"),
+        ([images() * torch.inf], "item 0 holds NaN or infinity"),
+        (["text"], "expected tensors, tuples of arguments or dicts"),
+        ([images(), (images(), images())], "the model refuses item 1"),
+    ],
+)
+def test_calibration_that_does_not_fit(calibration, message):
+    with pytest.raises(CalibrationError, match=message):
+        convert(gelu_mlp(), calibration, **QUICK)
+
+
+def test_an_activation_that_overflows_in_calibration():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 1))
+    with torch.no_grad():
+        model[1].weight.fill_(3e38)
+    with pytest.raises(CalibrationError, match="NaN or infinity at population '2'"):
+        convert(model, [images()], **QUICK)
+
+
+def test_populations_that_never_move_are_reported():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.ReLU(), nn.Linear(4, 2))
+    with torch.no_grad():
+        model[1].bias.fill_(-1e3)
+    with pytest.warns(UserWarning, match="never moved in the calibration data: 2"):
+        snn = convert(model, [images()], **QUICK)
+    assert torch.isfinite(snn(images())).all()
+
+
+class Sorting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+
+    def forward(self, x):
+        return torch.cumprod(self.inner(x), 1)
+
+
+def test_an_unsupported_operation_names_itself_its_place_and_a_way_out():
+    model = nn.Sequential(nn.Linear(4, 4), Sorting())
+    with pytest.raises(UnsupportedOperation) as caught:
+        convert(model, [torch.randn(3, 4)], **QUICK)
+    text = str(caught.value)
+    assert "aten.cumprod" in text
+    assert "module '1'" in text
+    assert "torch.cumprod(self.inner(x), 1)" in text
+    assert "snn_convert/rules.py" in text
+
+
+def test_an_operation_with_an_unsupported_form():
+    class Softplus(nn.Module):
+        def forward(self, x):
+            return F.softplus(x, beta=2.0)
+
+    with pytest.raises(UnsupportedOperation, match="beta"):
+        convert(nn.Sequential(nn.Linear(4, 4), Softplus()), [torch.randn(3, 4)], **QUICK)
+
+
+class Branching(nn.Module):
+    def forward(self, x):
+        return x.relu() if x.sum() > 0 else x
+
+
+def test_control_flow_keeps_torch_exports_own_message():
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - the type is torch.export's
+        convert(Branching(), [torch.ones(3, 4)], **QUICK)
+    notes = "".join(getattr(caught.value, "__notes__", []))
+    assert "control flow that depends on the data" in notes or not hasattr(caught.value, "add_note")
+
+
+def test_firing_rates():
+    snn = convert(pooled_cnn(), [images()], timesteps=16, schedule=Constant(0.1))
+    rates = snn.firing_rates(images())
+    assert list(rates) == [name for name, _ in snn.populations()]
+    assert all(0.2 < rate < 0.8 for rate in rates.values())  # an estimate that has arrived goes up and down in turn
+
+
+def test_memory_does_not_grow_with_time_steps():
+    """The longest train that exists at a time is eight steps long, however many steps are asked for."""
+    from snn_kernels.ops import signgd as op
+
+    lengths = set()
+    kernel = op._run_extension
+
+    def spy(currents, *rest):
+        lengths.add(len(currents[0]))
+        return kernel(currents, *rest)
+
+    snn = convert(gelu_mlp(), [images()], timesteps=100, schedule=Exponential())
+    op._run_extension = spy
+    try:
+        snn(images())
+    finally:
+        op._run_extension = kernel
+    assert max(lengths) == 8
