@@ -11,32 +11,38 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
+# What CMakeLists.txt takes from the environment.
+OPTIONS = ("SNN_KERNELS_CUDA", "SNN_KERNELS_CUDA_ARCHS")
+
+
+def run(*command: str) -> None:
+    if subprocess.run(command).returncode:
+        sys.exit(f"snn_kernels._C was not built: {command[0]} says why, above")
 
 
 class CMakeBuild(build_ext):
-    """Configures and builds the one target, then puts the module where setuptools wants it."""
+    """Configures and builds the one target, then puts the module where setuptools wants it.
+
+    SNN_KERNELS_BUILD_DIR names a folder in which objects are kept from one build to the next; it suits builds without
+    isolation only, because a cache from an isolated environment names tools that are gone.
+    """
 
     def build_extension(self, ext: Extension) -> None:
-        cuda = os.environ.get("SNN_KERNELS_CUDA", "auto")
-        if cuda not in ("auto", "0", "1"):
-            sys.exit(f"SNN_KERNELS_CUDA: expected auto, 0 or 1, got {cuda!r}")
         target = Path(self.get_ext_fullpath(ext.name)).resolve().parent
-        build = Path(self.build_temp).resolve() / "cmake"
-        configure = [
+        target.mkdir(parents=True, exist_ok=True)
+        kept = os.environ.get("SNN_KERNELS_BUILD_DIR")
+        build = Path(kept) if kept else Path(self.build_temp).resolve() / "cmake"
+        if not kept:
+            shutil.rmtree(build, ignore_errors=True)
+        run(
             *("cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja"),
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
             f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={target}",
-            f"-DSNN_KERNELS_CUDA={cuda}",
-        ]
-        if archs := os.environ.get("SNN_KERNELS_CUDA_ARCHS"):
-            configure.append(f"-DSNN_KERNELS_CUDA_ARCHS={archs}")
-        # A cache from an isolated build environment names tools that are gone.
-        shutil.rmtree(build / "CMakeFiles", ignore_errors=True)
-        (build / "CMakeCache.txt").unlink(missing_ok=True)
-        target.mkdir(parents=True, exist_ok=True)
-        subprocess.run(configure, check=True)
-        subprocess.run(["cmake", "--build", str(build)], check=True)
+            "-UCMAKE_CUDA_COMPILER",  # look for nvcc again: it may have come or gone
+            *(f"-D{name}={os.environ[name]}" if name in os.environ else f"-U{name}" for name in OPTIONS),
+        )
+        run("cmake", "--build", str(build))
 
 
 setup(ext_modules=[Extension("snn_kernels._C", sources=[])], cmdclass={"build_ext": CMakeBuild})

@@ -71,7 +71,8 @@ def choose(backend: str | None, device: torch.device, supported: tuple[str, ...]
     if backend not in supported:
         raise ValueError(f"backend: expected None or one of {', '.join(supported)}; got {backend!r}")
     reason = _why_not(backend)
-    home = {"cpu": "cpu", "cuda": "cuda", "triton": "cpu" if interpreting_triton() else "cuda"}.get(backend, device.type)
+    homes = {"cpu": "cpu", "cuda": "cuda", "triton": "cpu" if interpreting_triton() else "cuda"}
+    home = homes.get(backend, device.type)
     if not reason and home != device.type:
         reason = f"it takes {home} tensors and these are on {device}"
     if reason:

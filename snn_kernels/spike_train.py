@@ -43,10 +43,10 @@ class SpikeTrain:
         """
         if bytes.dtype != torch.uint8:
             raise TypeError(f"bytes: expected torch.uint8, got {bytes.dtype}")
-        if bytes.ndim == 0 or bytes.shape[0] != groups_of(timesteps):
-            raise ValueError(
-                f"bytes: expected {groups_of(timesteps)} groups for timesteps={timesteps}, got shape {tuple(bytes.shape)}"
-            )
+        groups = groups_of(timesteps)
+        if bytes.ndim == 0 or bytes.shape[0] != groups:
+            found = tuple(bytes.shape)
+            raise ValueError(f"bytes: expected {groups} groups for timesteps={timesteps}, got shape {found}")
         return SpikeTrain(bytes, timesteps)
 
     @property
@@ -64,12 +64,13 @@ class SpikeTrain:
 
         return unpack(self, dtype)
 
+    def count(self) -> Tensor:
+        """Number of spikes, over all neurons and steps: an int64 scalar."""
+        return sum(((self.bytes >> bit) & 1).sum() for bit in range(8))
+
     def firing_rate(self) -> Tensor:
         """Share of steps with a spike, over all neurons: a float32 scalar (NaN when there is nothing to count)."""
-        counts = torch.zeros((), dtype=torch.int64, device=self.device)
-        for bit in range(8):
-            counts += ((self.bytes >> bit) & 1).sum()
-        return counts.float() / (self.timesteps * self.shape.numel())
+        return self.count().float() / (self.timesteps * self.shape.numel())
 
     def reshape(self, *shape: int) -> SpikeTrain:
         """The same spikes with the population's dimensions reshaped."""
@@ -107,4 +108,5 @@ pytree.register_pytree_node(
     lambda train: ([train.bytes], train.timesteps),
     lambda children, timesteps: SpikeTrain(children[0], timesteps),
     serialized_type_name="snn_kernels.SpikeTrain",
+    flatten_with_keys_fn=lambda train: ([(pytree.GetAttrKey("bytes"), train.bytes)], train.timesteps),
 )

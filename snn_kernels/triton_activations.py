@@ -16,173 +16,183 @@ __all__ = ["TRITON_ACTIVATIONS", "TritonActivation"]
 
 
 class TritonActivation(NamedTuple):
-    """A jitted ``h(x, a, b)`` or, with two decoded inputs, ``h(x, y)``."""
+    """A jitted ``h(x, a, b)`` or, with two decoded inputs, ``h(x, y)``; light where it is a handful of instructions."""
 
     function: triton.JITFunction
     arity: int
+    light: bool
 
 
 TRITON_ACTIVATIONS: dict[str, TritonActivation] = {}
 
 
-def activation(function):
+def activation(function, light: bool):
     """Jit ``function`` and enter it in the table."""
-    jitted = triton.jit(function)
     arity = 2 if function.__code__.co_varnames[:2] == ("x", "y") else 1
-    TRITON_ACTIVATIONS[function.__name__] = TritonActivation(jitted, arity)
-    return jitted
+    TRITON_ACTIVATIONS[function.__name__] = TritonActivation(triton.jit(function), arity, light)
+    return TRITON_ACTIVATIONS[function.__name__].function
 
 
-@activation
+def light(function):
+    """A function of comparisons, sums and products."""
+    return activation(function, light=True)
+
+
+def heavy(function):
+    """A function with a division, a square root or a polynomial."""
+    return activation(function, light=False)
+
+
+@light
 def identity(x, a, b):
     return x
 
 
-@activation
+@light
 def relu(x, a, b):
     return tl.where(x < 0.0, 0.0, x)
 
 
-@activation
+@light
 def relu6(x, a, b):
     return m.clamp(x, 0.0, 6.0)
 
 
-@activation
+@light
 def hardtanh(x, a, b):
     return m.clamp(x, a, b)
 
 
-@activation
+@light
 def leaky_relu(x, a, b):
     return tl.where(x > 0.0, x, x * a)
 
 
-@activation
+@heavy
 def hardsigmoid(x, a, b):
     return tl.math.div_rn(m.clamp(x + 3.0, 0.0, 6.0), 6.0)
 
 
-@activation
+@heavy
 def hardswish(x, a, b):
     return tl.math.div_rn(x * m.clamp(x + 3.0, 0.0, 6.0), 6.0)
 
 
-@activation
+@light
 def abs(x, a, b):
     return m.magnitude(x)
 
 
-@activation
+@light
 def square(x, a, b):
     return x * x
 
 
-@activation
+@heavy
 def sqrt(x, a, b):
     return tl.math.sqrt_rn(x)
 
 
-@activation
+@heavy
 def rsqrt(x, a, b):
     return tl.math.div_rn(1.0, tl.math.sqrt_rn(x))
 
 
-@activation
+@heavy
 def reciprocal(x, a, b):
     return tl.math.div_rn(1.0, x)
 
 
-@activation
+@heavy
 def elu(x, a, b):
     return tl.where(x > 0.0, x, a * m.expm1_of_negative(x))
 
 
-@activation
+@heavy
 def celu(x, a, b):
     return tl.where(x > 0.0, x, a * m.expm1_of_negative(tl.math.div_rn(x, a)))
 
 
-@activation
+@heavy
 def selu(x, a, b):
     return tl.where(x > 0.0, x, m.expm1_of_negative(x) * 1.67326324) * 1.05070099
 
 
-@activation
+@heavy
 def gelu(x, a, b):
     return x * 0.5 * (m.erf(x * 0.707106781) + 1.0)
 
 
-@activation
+@heavy
 def gelu_tanh(x, a, b):
     return x * 0.5 * (m.tanh((x + x * x * x * 0.044715) * 0.797884561) + 1.0)
 
 
-@activation
+@heavy
 def gelu_sigmoid(x, a, b):
     return x * m.sigmoid(x * 1.702)
 
 
-@activation
+@heavy
 def silu(x, a, b):
     return tl.math.div_rn(x, m.exp(0.0 - x) + 1.0)
 
 
-@activation
+@heavy
 def mish(x, a, b):
     return m.mish(x)
 
 
-@activation
+@heavy
 def softplus(x, a, b):
     return tl.where(x > 0.0, x, 0.0) + m.log1p_of_positive(m.exp(0.0 - m.magnitude(x)))
 
 
-@activation
+@heavy
 def sigmoid(x, a, b):
     return m.sigmoid(x)
 
 
-@activation
+@heavy
 def tanh(x, a, b):
     return m.tanh(x)
 
 
-@activation
+@heavy
 def exp(x, a, b):
     return m.exp(x)
 
 
-@activation
+@heavy
 def log(x, a, b):
     return m.log(x)
 
 
-@activation
+@heavy
 def pow(x, a, b):
     return m.pow(x, a)
 
 
-@activation
+@light
 def maximum(x, y):
     return tl.where((x > y) | (x != x), x, y)
 
 
-@activation
+@light
 def minimum(x, y):
     return tl.where((x < y) | (x != x), x, y)
 
 
-@activation
+@light
 def multiply(x, y):
     return x * y
 
 
-@activation
+@heavy
 def divide(x, y):
     return tl.math.div_rn(x, y)
 
 
-@activation
+@heavy
 def multiply_rsqrt(x, y):
     return tl.math.div_rn(x, tl.math.sqrt_rn(y))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from models import images
-from oracle import oracle_outputs
 from torch import nn
 
+from models import images
+from oracle import oracle_outputs
 from snn_convert import convert
 from snn_kernels.schedules import Exponential
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from models import Residual, gelu_mlp, images, pooled_cnn, randomise_batch_norm, relu_cnn
-from oracle import gelu_sigmoid, oracle_outputs
 from torch import nn
 
+from models import Residual, gelu_mlp, images, pooled_cnn, randomise_batch_norm, relu_cnn
+from oracle import gelu_sigmoid, oracle_outputs
 from snn_convert import convert
 from snn_convert.loop import single_step_loop
 from snn_kernels.schedules import Exponential

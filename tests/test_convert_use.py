@@ -7,9 +7,9 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from models import Residual, gelu_mlp, images, pooled_cnn, randomise_batch_norm
 from torch import nn
 
+from models import Residual, gelu_mlp, images, pooled_cnn, randomise_batch_norm
 from snn_convert import CalibrationError, UnsupportedOperation, convert
 from snn_kernels.schedules import Constant, Exponential
 

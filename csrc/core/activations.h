@@ -59,18 +59,16 @@ struct Function {
     static constexpr int arity = Arity;
 };
 
-#define SNN_DEFINE_UNARY(name, expression)                                    \
-    struct name##_fn : Function<1> {                                          \
-        static SNN_FN float at(float x, float /*y*/, float a, float b) {      \
-            (void)a, (void)b;                                                 \
-            return expression;                                                \
-        }                                                                     \
+#define SNN_DEFINE_UNARY(name, expression)                               \
+    struct name##_fn : Function<1> {                                     \
+        static SNN_FN float at(float x, float /*y*/, float a, float b) { \
+            (void)a, (void)b;                                            \
+            return expression;                                           \
+        }                                                                \
     };
-#define SNN_DEFINE_BINARY(name, expression)                                   \
-    struct name##_fn : Function<2> {                                          \
-        static SNN_FN float at(float x, float y, float /*a*/, float /*b*/) {  \
-            return expression;                                                \
-        }                                                                     \
+#define SNN_DEFINE_BINARY(name, expression)                                                       \
+    struct name##_fn : Function<2> {                                                              \
+        static SNN_FN float at(float x, float y, float /*a*/, float /*b*/) { return expression; } \
     };
 SNN_UNARY_ACTIVATIONS(SNN_DEFINE_UNARY)
 SNN_BINARY_ACTIVATIONS(SNN_DEFINE_BINARY)

@@ -8,9 +8,7 @@ namespace snn {
 
 enum class Isa { portable, avx2, avx512 };
 
-inline const char* name_of(Isa isa) {
-    return isa == Isa::avx512 ? "avx512" : isa == Isa::avx2 ? "avx2" : "portable";
-}
+inline const char* name_of(Isa isa) { return isa == Isa::avx512 ? "avx512" : isa == Isa::avx2 ? "avx2" : "portable"; }
 
 // SNN_KERNELS_ISA=portable|avx2 lowers the choice, so that every path can be tested on one machine.
 inline Isa isa_here() {

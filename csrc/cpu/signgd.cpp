@@ -4,35 +4,11 @@
 #include <algorithm>
 #include <vector>
 
-#include "isa.h"
+#include "operand.h"
 #include "signgd_tile.h"
 
 namespace snn {
 namespace {
-
-// Values of neurons [begin, begin + count) of a broadcast operand.
-void gather(const Operand& operand, int64_t begin, int count, float* out) {
-    if (operand.period == 1) {
-        std::fill_n(out, count, operand.data[0]);
-        return;
-    }
-    int64_t within = begin % operand.inner, phase = begin / operand.inner % operand.period;
-    for (int64_t done = 0; done < count;) {
-        int64_t run;
-        if (operand.inner == 1) {
-            run = std::min(count - done, operand.period - phase);
-            std::copy_n(operand.data + phase, run, out + done);
-            phase += run;
-        } else {
-            run = std::min(count - done, operand.inner - within);
-            std::fill_n(out + done, run, operand.data[phase]);
-            within = 0;
-            phase += 1;
-        }
-        done += run;
-        if (phase == operand.period) phase = 0;
-    }
-}
 
 // An operand that a tile only reads: taken where it lies when it is dense there, gathered otherwise.
 class TileOperand {
@@ -92,7 +68,7 @@ class Worker {
             for (int s = 0; s < steps; ++s) {
                 const int64_t index = (t + s) * input.step_stride + begin;
                 out.step[k][s] = problem_.dtype == DType::float32 ? static_cast<const float*>(input.current) + index
-                                                                 : widen(input.current, index, count, k, s);
+                                                                  : widen(input.current, index, count, k, s);
             }
         }
         return out;
@@ -112,21 +88,10 @@ class Worker {
     std::vector<float> widened_;
 };
 
-const TileKernels& kernels_here() {
-#if defined(SNN_X86_KERNELS)
-    switch (isa_here()) {
-        case Isa::avx512: return avx512::tile_kernels;
-        case Isa::avx2: return avx2::tile_kernels;
-        default: break;
-    }
-#endif
-    return portable::tile_kernels;
-}
-
 }  // namespace
 
 void signgd_cpu(const SignGDProblem& problem, int threads) {
-    const TileKernels& kernels = kernels_here();
+    const TileKernels& kernels = tile_kernels_here();
     const int64_t tiles = (problem.neurons + kTile - 1) / kTile;
     // A thread is worth starting for about a hundred microseconds of work.
     const int64_t worthwhile = problem.neurons * (problem.timesteps + 4) / 65536 + 1;

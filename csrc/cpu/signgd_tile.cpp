@@ -19,20 +19,23 @@ SNN_FN void unrolled(std::integer_sequence<int, Step...>, Body body) {
 
 constexpr int kRun = 256;  // neurons whose spikes are collected as words before they are narrowed to bytes
 
-// `Steps` steps of at most kRun neurons in registers, vectorised over neurons. Bit s of spikes[i] is neuron i's spike at
-// step s; whole words, because a byte a lane would make the vectoriser work on four times as many neurons as fit in
+// `Steps` steps of at most kRun neurons in registers, vectorised over neurons. Bit s of spikes[i] is neuron i's spike
+// at step s; whole words, because a byte a lane would make the vectoriser work on four times as many neurons as fit in
 // registers.
 template <class H, int Steps>
 void advance(const Tile& tile, const TileCurrents& currents, const float* eta_table, int begin, int count,
              uint32_t* __restrict spikes) {
     constexpr bool binary = H::arity == 2;
-    const float *__restrict scale = tile.scale + begin, *__restrict a = tile.parameter[0] + begin;
-    const float *__restrict b = tile.parameter[1] + begin;
-    const float *__restrict x_offset = tile.offset[0] + begin;
-    const float *__restrict y_offset = binary ? tile.offset[1] + begin : nullptr;
-    float *__restrict x_tile = tile.x[0] + begin, *__restrict v_tile = tile.v + begin;
-    float *__restrict y_tile = binary ? tile.x[1] + begin : nullptr;
-    const float *__restrict x_current[Steps], *__restrict y_current[Steps];
+    const float* __restrict scale = tile.scale + begin;
+    const float* __restrict a = tile.parameter[0] + begin;
+    const float* __restrict b = tile.parameter[1] + begin;
+    const float* __restrict x_offset = tile.offset[0] + begin;
+    const float* __restrict y_offset = binary ? tile.offset[1] + begin : nullptr;
+    float* __restrict x_tile = tile.x[0] + begin;
+    float* __restrict y_tile = binary ? tile.x[1] + begin : nullptr;
+    float* __restrict v_tile = tile.v + begin;
+    const float* __restrict x_current[Steps];
+    const float* __restrict y_current[Steps];
     float eta[Steps];
     for (int s = 0; s < Steps; ++s) {
         x_current[s] = currents.step[0][s] + begin;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../problem.h"
+#include "isa.h"
 
 namespace snn {
 
@@ -22,7 +23,8 @@ struct TileCurrents {
 };
 
 // Advances a tile by `steps` <= 8 steps and writes a byte per neuron.
-using TileKernel = void (*)(const Tile& tile, const TileCurrents& currents, const float* eta, int steps, uint8_t* bytes);
+using TileKernel = void (*)(const Tile& tile, const TileCurrents& currents, const float* eta, int steps,
+                            uint8_t* bytes);
 using WidenKernel = void (*)(const uint16_t* from, float* to, int count);
 
 struct TileKernels {
@@ -42,5 +44,16 @@ namespace avx512 {
 extern const TileKernels tile_kernels;
 }
 #endif
+
+inline const TileKernels& tile_kernels_here() {
+#if defined(SNN_X86_KERNELS)
+    switch (isa_here()) {
+        case Isa::avx512: return avx512::tile_kernels;
+        case Isa::avx2: return avx2::tile_kernels;
+        default: break;
+    }
+#endif
+    return portable::tile_kernels;
+}
 
 }  // namespace snn

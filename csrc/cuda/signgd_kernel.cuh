@@ -94,8 +94,8 @@ __global__ void __launch_bounds__(kThreads) signgd_kernel(const SignGDProblem p,
             for (int k = 0; k < arity; ++k)
                 if (s < steps)
                     current[k][s] = load_currents(
-                        static_cast<const Current*>(p.input[k].current) + (t + s) * p.input[k].step_stride + first, count,
-                        aligned);
+                        static_cast<const Current*>(p.input[k].current) + (t + s) * p.input[k].step_stride + first,
+                        count, aligned);
         uint32_t byte[width] = {};
 #pragma unroll
         for (int s = 0; s < kStepsPerByte; ++s) {

@@ -8,9 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from .population import Emission, Population
+from snn_kernels.backends import C
+
+from .packed import LAYOUT, PRODUCTS, Emission, Product, as_dense, common_amplitude
+from .population import Population
+from .rules import argument
 
 __all__ = ["Engine", "Kind", "call_node"]
+
+# With fewer outputs PyTorch's own product of the unpacked spikes is the faster one.
+FEWEST_OUTPUTS = 16
 
 
 class Kind:
@@ -45,6 +52,7 @@ class Engine:
             node for node in self.nodes if node in self._of_neurons and self.kinds[node] in (Kind.CURRENT, Kind.NEURON)
         ]
         self._last_use = self._last_uses(self.chunk_nodes)
+        self.amplitudes: dict[fx.Node, str] = {}  # packed products, and the buffer with their input's amplitude
 
     def population(self, node: fx.Node) -> Population:
         return self.network.get_submodule(node.target)
@@ -114,21 +122,21 @@ class Engine:
     def run_steps(
         self,
         values: Mapping[fx.Node, Any],
-        advance: Callable[[fx.Node, list[Tensor]], Emission | Tensor],
+        advance: Callable[[fx.Node, list[Tensor | Product]], Emission | Tensor],
         steps: int,
     ) -> None:
         """Carry ``steps`` time-steps through the network, layer by layer.
 
         ``advance(node, currents)`` runs a population on its currents ``[steps, B, *]`` (an encoded input on none) and
-        returns what it sends.
-        ``values`` are those of :meth:`start`; static ones contribute no current.
+        returns what it sends. ``values`` are those of :meth:`start`; static ones contribute no current.
         """
         env: dict[fx.Node, Any] = {}
 
-        def current(node: fx.Node) -> Tensor:
+        def current(node: fx.Node) -> Any:
             if self.kinds[node] in (Kind.STATIC, Kind.FIXED):
                 return torch.zeros_like(values[node]).unsqueeze(0).expand(steps, *values[node].shape)
-            return _dense(env[node])
+            value = env[node]
+            return value if isinstance(value, Product) and len(node.users) == 1 else as_dense(value)
 
         for node in self.chunk_nodes:
             if self.kinds[node] == Kind.NEURON:
@@ -146,16 +154,44 @@ class Engine:
         def one_step(*parts: Any) -> Any:
             return call_node(node, {**still, **dict(zip(moving, parts))})
 
-        return torch.vmap(one_step)(*(_dense(env[source]) for source in moving))
+        first = env[moving[0]]
+        if isinstance(first, Emission) and node.target in LAYOUT:
+            return first.moved(one_step)
+        if isinstance(first, Emission) and node in self.amplitudes:
+            return Product.of(node, first.train, getattr(self.network, self.amplitudes[node]), still.__getitem__)
+        return torch.vmap(one_step)(*(as_dense(env[source]) for source in moving))
 
     def _still(self, source: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
         if self.kinds[source] != Kind.STATIC:
             return values[source]
         return torch.zeros((), dtype=values[source].dtype, device=values[source].device).expand_as(values[source])
 
+    # Packed products
 
-def _dense(value: Any) -> Any:
-    return value.dense() if isinstance(value, Emission) else value
+    def plan_products(self, values: Mapping[fx.Node, Any]) -> None:
+        """Find the affine maps that can read packed trains: those whose feeding population's scale is one number an
+        input channel, which folds into the weights. ``values`` are those of :meth:`start` on one sample."""
+        self.amplitudes.clear()
+        scales: dict[fx.Node, Tensor] = {}
+        for node in self.chunk_nodes:
+            source = node.all_input_nodes[0] if node.all_input_nodes else None
+            if node.op == "call_module":
+                scales[node] = self.population(node).scale.expand_as(values[node])
+            elif source in scales and node.target in LAYOUT:
+                scales[node] = call_node(node, {**values, source: scales[source]})
+            elif source in scales and self._takes_trains(node, values):
+                amplitude = common_amplitude(scales[source], PRODUCTS[node.target])
+                if amplitude is not None:
+                    self.amplitudes[node] = f"amplitude_{node.name}"
+                    self.network.register_buffer(self.amplitudes[node], amplitude)
+
+    def _takes_trains(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> bool:
+        """Whether the packed product is the faster one here."""
+        if node.target not in PRODUCTS or C is None or C.isa != "avx512":
+            return False
+        weight = values[node.args[1]]
+        groups = argument(node, 6, "groups", 1) if node.target is torch.ops.aten.conv2d.default else 1
+        return weight.device.type == "cpu" and groups == 1 and weight.shape[0] >= FEWEST_OUTPUTS
 
 
 def _attribute(root: Any, path: str) -> Any:

@@ -19,8 +19,8 @@ __all__ = ["Lowering", "lower"]
 VIEWS = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default)
 
 SUPPORTED_FORMS = (
-    "supported are affine operations, the activations in snn_kernels.ACTIVATIONS, and products, quotients and maxima of "
-    "two activations; rewrite this place with these, or add a rule to snn_convert/rules.py"
+    "supported are affine operations, the activations in snn_kernels.ACTIVATIONS, and products, quotients and maxima "
+    "of two activations; rewrite this place with these, or add a rule to snn_convert/rules.py"
 )
 
 

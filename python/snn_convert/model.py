@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,8 @@ from snn_kernels.schedules import Schedule
 
 from .encoders import encode
 from .engine import Engine, Kind
-from .population import Emission, Population
+from .packed import Emission, Product
+from .population import Population
 from .trace import Traced
 
 __all__ = ["SpikingModel"]
@@ -87,16 +89,14 @@ class SpikingModel(nn.Module):
         """The share of steps at which the neurons of each population fire."""
         run = Run(self, self.flat_inputs(args, kwargs), count_spikes=True)
         run.advance_to(self.timesteps)
-        return {
-            node.target.removeprefix("populations."): run.spikes[node].item() / (self.timesteps * run.state[node].v.numel())
-            for node in self.engine.neurons
-            if node.op == "call_module"
-        }
+        steps = {node: self.timesteps * run.state[node].v.numel() for node in run.spikes}
+        return {node.target.removeprefix("populations."): run.spikes[node].item() / steps[node] for node in steps}
 
     @torch.no_grad()
     def measure_offsets(self, *args: Any, **kwargs: Any) -> None:
         """Measure what every neuron's inputs deliver with all feeding neurons firing plus with none (two probes)."""
-        inputs = [leaf[:1] if isinstance(leaf, Tensor) and leaf.ndim else leaf for leaf in self.flat_inputs(args, kwargs)]
+        leaves = self.flat_inputs(args, kwargs)
+        inputs = [leaf[:1] if isinstance(leaf, Tensor) and leaf.ndim else leaf for leaf in leaves]
         values = self.engine.start(inputs, lambda population, x: population(*x))
 
         def probe(node: fx.Node, currents: list[Tensor]) -> Tensor:
@@ -107,6 +107,7 @@ class SpikingModel(nn.Module):
             return torch.stack([firing.expand_as(value), torch.zeros_like(value)])
 
         self.engine.run_steps(values, probe, steps=2)
+        self.engine.plan_products(values)
 
     def flat_inputs(self, args: tuple, kwargs: dict) -> list[Any]:
         """The leaves of the ANN's arguments."""
@@ -137,7 +138,7 @@ class Run:
         """Make the steps up to ``step``."""
         while self.done < step:
             eta = self.model.eta[self.done : min(step, self.done + CHUNK)]
-            self.engine.run_steps(self.values, lambda node, currents, eta=eta: self._advance(node, currents, eta), len(eta))
+            self.engine.run_steps(self.values, partial(self._advance, eta), len(eta))
             self.done += len(eta)
 
     def read_out(self) -> list[Any]:
@@ -145,7 +146,7 @@ class Run:
         estimates = {node: state if node.op == "placeholder" else state.v for node, state in self.state.items()}
         return self.engine.read_out(self.values, estimates)
 
-    def _advance(self, node: fx.Node, currents: list[Tensor], eta: Tensor) -> Emission | Tensor:
+    def _advance(self, eta: Tensor, node: fx.Node, currents: list[Tensor | Product]) -> Emission | Tensor:
         if node.op == "placeholder":
             x = self.inputs[self.engine.inputs.index(node)]
             emissions, self.state[node] = encode(self.model.encoder, x, self.state[node], eta)
@@ -153,6 +154,5 @@ class Run:
         population = self.engine.population(node)
         emission, self.state[node] = population.advance(currents, eta, self.state[node], population.offsets)
         if self.spikes is not None:
-            rate = emission.train.firing_rate() * len(eta) * emission.train.shape.numel()
-            self.spikes[node] = self.spikes.get(node, 0) + rate
+            self.spikes[node] = self.spikes.get(node, 0) + emission.train.count()
         return emission

@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from snn_kernels import NeuronState, SpikeTrain, signgd, signgd_binary
+from snn_kernels import NeuronState, signgd, signgd_binary
 from snn_kernels.activations import ActivationSpec, resolve
 
-__all__ = ["Emission", "Population"]
+from .packed import Emission, Product, as_dense
 
-
-@dataclass
-class Emission:
-    """What a population sends downstream in a few steps: its spikes, each worth ``scale``."""
-
-    train: SpikeTrain
-    scale: Tensor
-    _dense: Tensor | None = None
-
-    def dense(self) -> Tensor:
-        """``[T, B, *]`` float32."""
-        if self._dense is None:
-            spikes = self.train.unpack()
-            self._dense = spikes if self.scale.numel() == 1 and self.scale.item() == 1.0 else spikes.mul_(self.scale)
-        return self._dense
+__all__ = ["Population"]
 
 
 class Population(nn.Module):
@@ -76,18 +61,21 @@ class Population(nn.Module):
         return NeuronState(tuple(xi.expand(shape) for xi in x), self.v0.expand(shape))
 
     def advance(
-        self, currents: Sequence[Tensor], eta: Tensor, state: NeuronState, offsets: Sequence[Tensor]
+        self, currents: Sequence[Tensor | Product], eta: Tensor, state: NeuronState, offsets: Sequence[Tensor]
     ) -> tuple[Emission, NeuronState]:
-        """Run ``len(eta)`` steps from ``state``."""
+        """Run ``len(eta)`` steps from ``state``; a current may be a product that has not been taken yet."""
         activation = (self.activation, *self._constants())
-        if self.arity == 1:
-            state = NeuronState(state.x[0], state.v)
-            train, (x, v) = signgd(currents[0], eta, activation, offset=offsets[0], scale=self.scale, state=state)
-            return Emission(train, self.scale), NeuronState((x,), v)
-        shape = torch.broadcast_shapes(*(current.shape for current in currents))
-        currents = [current.expand(shape) for current in currents]
-        train, state = signgd_binary(*currents, eta, activation, offset=tuple(offsets), scale=self.scale, state=state)
-        return Emission(train, self.scale), state
+        if self.arity == 2:
+            a, b = torch.broadcast_tensors(*map(as_dense, currents))
+            train, state = signgd_binary(a, b, eta, activation, offset=tuple(offsets), scale=self.scale, state=state)
+            return Emission.of(train, self.scale), state
+        (current,), (offset,) = currents, offsets
+        neuron = {"offset": offset, "scale": self.scale, "state": NeuronState(state.x[0], state.v)}
+        if isinstance(current, Product):
+            train, (x, v) = current.fires(eta, activation, **neuron)
+        else:
+            train, (x, v) = signgd(as_dense(current), eta, activation, **neuron)
+        return Emission.of(train, self.scale), NeuronState((x,), v)
 
     def extra_repr(self) -> str:
         low, high = self.scale.min().item(), self.scale.max().item()

@@ -21,6 +21,7 @@ __all__ = ["REWRITES", "binary"]
 
 aten = torch.ops.aten
 
+
 def binary(lowering: Lowering, node: fx.Node, function: ActivationSpec) -> None:
     """One population for a function of two activations; a constant operand makes it a unary one."""
     a, b = node.args[:2]

@@ -47,7 +47,8 @@ def _pow(node: fx.Node) -> ActivationSpec:
 
 
 def _elu(node: fx.Node) -> ActivationSpec:
-    alpha, scale, input_scale = (float(argument(node, i, n, 1.0)) for i, n in ((1, "alpha"), (2, "scale"), (3, "input_scale")))
+    names = ("alpha", "scale", "input_scale")
+    alpha, scale, input_scale = (float(argument(node, i, name, 1.0)) for i, name in enumerate(names, 1))
     if (scale, input_scale) == (1.0, 1.0):
         return ("elu", alpha)
     if math.isclose(scale, 1.0507009873554805) and math.isclose(alpha, 1.6732632423543772):

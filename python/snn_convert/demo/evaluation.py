@@ -17,10 +17,21 @@ from .data import Split
 from .networks import Network
 from .training import accuracy
 
-__all__ = ["CALIBRATION_SAMPLES", "RECIPES", "Evaluation", "Row", "evaluate", "rounds_at"]
+__all__ = [
+    "CALIBRATION_SAMPLES",
+    "FIRING_SAMPLES",
+    "RECIPES",
+    "ROUNDS",
+    "ROUNDS_BEGIN_WITHIN",
+    "Evaluation",
+    "Row",
+    "evaluate",
+]
 
 RECIPES = ("default", "paper")
 CALIBRATION_SAMPLES = 512
+FIRING_SAMPLES = 128
+ROUNDS, ROUNDS_BEGIN_WITHIN = 3, 2.0
 
 
 @dataclass(frozen=True)
@@ -28,8 +39,8 @@ class Row:
     """One line of the report: a network converted with a recipe, run for ``timesteps`` steps.
 
     ``agreement`` is the share of test samples that get the ANN's prediction; ``firing_rate`` the share of neurons
-    and steps with a spike; ``seconds`` and ``loop_seconds`` the time for the whole test set in the simulator and in
-    the plain PyTorch loop of the same network.
+    and steps with a spike, over the first ``FIRING_SAMPLES`` test samples; ``seconds`` and ``loop_seconds`` the time
+    for the whole test set in the simulator and in the plain PyTorch loop of the same network.
     """
 
     network: str
@@ -51,22 +62,19 @@ class Evaluation:
     loop_agreement: float
 
 
-def rounds_at(timesteps: int) -> int:
-    """How often both are timed: long runs are steadier, and repeating them would make the demo slow."""
-    return 3 if timesteps <= 32 else 1
-
-
 def calibration_batches(split: Split) -> list[Tensor]:
     """The training images that the converter measures; the test images are not among them."""
     return list(split.train_images[:CALIBRATION_SAMPLES].split(128))
 
 
-def interleaved(
-    first: Callable[[], Tensor], second: Callable[[], Tensor], rounds: int
-) -> tuple[float, float, Tensor, Tensor]:
-    """Median seconds of both, run in turn, and what they returned last."""
+def interleaved(first: Callable[[], Tensor], second: Callable[[], Tensor]) -> tuple[float, float, Tensor, Tensor]:
+    """Median seconds of both, run in turn, and what they returned last.
+
+    Long runs are steadier and repeating them would make the demo slow: a round is only begun while less than
+    ``ROUNDS_BEGIN_WITHIN`` seconds are spent.
+    """
     seconds = ([], [])
-    for _ in range(rounds):
+    while len(seconds[0]) < ROUNDS and sum(map(sum, seconds)) < ROUNDS_BEGIN_WITHIN:
         outputs = []
         for run, spent in zip((first, second), seconds):
             start = time.perf_counter()
@@ -102,7 +110,7 @@ def measure(snn: SpikingModel, images: Tensor) -> tuple[float, float, Tensor, Te
     """Seconds and outputs of the simulator and of the loop on the same images, both warmed up on a few of them."""
     snn(images[:8])
     single_step_loop(snn, images[:8], timesteps=1)
-    return interleaved(lambda: snn(images), lambda: single_step_loop(snn, images), rounds_at(snn.timesteps))
+    return interleaved(lambda: snn(images), lambda: single_step_loop(snn, images))
 
 
 def evaluate(
@@ -139,7 +147,7 @@ def evaluate(
                 ann_accuracy=accuracy(ann, labels),
                 snn_accuracy=accuracy(output, labels),
                 agreement=share_equal(output, ann),
-                firing_rate=firing_rate(snn, images),
+                firing_rate=firing_rate(snn, images[:FIRING_SAMPLES]),
                 seconds=seconds,
                 loop_seconds=loop_seconds,
             )

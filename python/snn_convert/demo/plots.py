@@ -65,7 +65,7 @@ def raster_figure(recording: Recording, traced: int = 3) -> Figure:
         axes.step(range(steps), recording.estimate[:, neuron], where="post", color=colours[neuron], label="estimate v")
         axes.set_ylabel(f"neuron {neuron}")
         axes.grid(alpha=0.3)
-    below[0].legend(loc="lower right", ncols=2)
+    below[0].legend(loc="best", ncols=2)
     below[-1].set_xlabel("time-step t")
     below[-1].set_xlim(-0.5, steps - 0.5)
     return figure

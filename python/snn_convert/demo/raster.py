@@ -17,6 +17,19 @@ from .networks import Network
 __all__ = ["Recording", "record"]
 
 
+def spread(values: Tensor, count: int) -> Tensor:
+    """Indices, ascending in value, of the entries nearest to ``count`` evenly spaced values from least to largest.
+
+    Picking neurons at random would show mostly silent ones: after a ReLU half of a population ends at 0.
+    """
+    free, chosen = values.clone(), []
+    for wanted in torch.linspace(values.min(), values.max(), min(count, len(values))):
+        chosen.append(int((free - wanted).abs().argmin()))
+        free[chosen[-1]] = torch.inf
+    chosen = torch.tensor(chosen)
+    return chosen[values[chosen].argsort()]
+
+
 @dataclass(frozen=True)
 class Recording:
     """Spikes, estimates ``v`` and targets ``h(x)`` as ``[T, neurons]``, neurons ordered by their last target."""
@@ -43,7 +56,5 @@ def record(network: Network, model: nn.Module, split: Split, timesteps: int, neu
         single_step_loop(snn, split.test_images[:1], timesteps=timesteps, record=keep)
     population = list(traces)[len(traces) // 2]
     spikes, estimate, target = (torch.stack(values) for values in zip(*traces[population]))
-    # Evenly through the neurons in the order of what they should say, so that silent and loud ones are both seen.
-    order = target[-1].argsort()
-    kept = order[torch.linspace(0, len(order) - 1, min(neurons, len(order))).round().long()]
+    kept = spread(target[-1], neurons)
     return Recording(network.name, recipe, population, spikes[:, kept], estimate[:, kept], target[:, kept])

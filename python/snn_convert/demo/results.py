@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import asdict, dataclass
 
 from .evaluation import Evaluation, Row
@@ -89,10 +90,10 @@ def findings(results: Results, shown_at: int = 64) -> list[str]:
         sentences.append(
             f"Test accuracy of the SNN less that of the ANN at T = {shown}, {recipe} recipe, in points: {gaps}."
         )
-    ratios = sorted(row.loop_seconds / row.seconds for row in rows)
+    ratio = statistics.median(row.loop_seconds / row.seconds for row in rows)
     sentences.append(
-        f"The plain PyTorch loop of the same spiking network took {ratios[0]:.1f} to {ratios[-1]:.1f} times as long as "
-        "the simulator."
+        f"The plain PyTorch loop of the same spiking network took {ratio:.1f} times as long as the simulator (median "
+        f"of {len(rows)} rows)."
     )
     if results.loop_agreement < 0.99:
         sentences.append(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ...backends import C, choose
-from ...layout import empty_steps, flat_steps, in_order, neuron_order
+from ...layout import empty_steps, in_order, neuron_order
 from ...spike_train import SpikeTrain, groups_of
 from .reference import pack_reference, unpack_reference
 
@@ -76,9 +76,9 @@ def _unpack(bytes: Tensor, timesteps: int, dtype: torch.dtype, backend: str) -> 
     out = _empty_spikes(bytes, timesteps, dtype)
     if backend == "reference":
         return out.copy_(unpack_reference(bytes, timesteps, dtype))
-    dense, _ = flat_steps(bytes, neuron_order(bytes))
+    dense = in_order(bytes, neuron_order(bytes)).contiguous()
     name, neurons = CPU_DTYPES[dtype], bytes.shape[1:].numel()
-    C.unpack_cpu(dense.contiguous().data_ptr(), out.data_ptr(), name, timesteps, neurons, torch.get_num_threads())
+    C.unpack_cpu(dense.data_ptr(), out.data_ptr(), name, timesteps, neurons, torch.get_num_threads())
     return out
 
 

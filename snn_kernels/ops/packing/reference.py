@@ -17,7 +17,7 @@ def pack_reference(spikes: Tensor) -> Tensor:
     bits = (spikes != 0).to(torch.uint8)
     missing = -bits.shape[0] % 8
     bits = torch.cat([bits, bits.new_zeros(missing, *bits.shape[1:])])
-    bits = bits.reshape(-1, 8, *bits.shape[1:])
+    bits = bits.reshape(len(bits) // 8, 8, *bits.shape[1:])
     return (bits * _bit_values(spikes.ndim - 1, spikes.device)).sum(dim=1, dtype=torch.uint8)
 
 

@@ -7,11 +7,14 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from ...activations import ActivationSpec, resolve
 from ...backends import C, choose
-from ...layout import Order, as_operand, empty_steps, flat_steps, neuron_order
+from ...checks import checked_eta, checked_field, kind
+from ...layout import Order, empty_steps, flat_steps, neuron_order
 from ...spike_train import SpikeTrain, groups_of
+from .extension import signgd_arguments
 from .reference import signgd_loop
 
 __all__ = ["NeuronState", "signgd", "signgd_binary"]
@@ -24,6 +27,10 @@ class NeuronState(NamedTuple):
 
     x: Tensor | tuple[Tensor, Tensor]
     v: Tensor
+
+
+# So that programs that return a state can be saved by torch.export.
+pytree._register_namedtuple(NeuronState, serialized_type_name="snn_kernels.NeuronState")
 
 
 def signgd(
@@ -98,65 +105,39 @@ def _checked_call(currents, eta, activation, offset, bias, scale, v0, state, bac
     first = currents[0]
     for name, current in zip(names, currents):
         if not isinstance(current, Tensor) or current.dtype not in CURRENT_DTYPES:
-            raise TypeError(f"{name}: expected a float32, float16 or bfloat16 tensor, got {_kind(current)}")
+            raise TypeError(f"{name}: expected a float32, float16 or bfloat16 tensor, got {kind(current)}")
         if current.ndim == 0:
             raise ValueError(f"{name}: expected [T, *shape], got a tensor without dimensions")
         if (current.shape, current.dtype, current.device) != (first.shape, first.dtype, first.device):
-            raise ValueError(f"{name}: expected the shape, dtype and device of {names[0]}, got {_kind(current)}")
-    if not isinstance(eta, Tensor) or eta.dtype != torch.float32:
-        raise TypeError(f"eta: expected a float32 tensor, got {_kind(eta)}")
-    if eta.shape != first.shape[:1] or eta.device != first.device:
-        raise ValueError(f"eta: expected shape ({first.shape[0]},) on {first.device}, got {_kind(eta)}")
+            raise ValueError(f"{name}: expected the shape, dtype and device of {names[0]}, got {kind(current)}")
+    checked_eta(eta, len(first), first.device)
     x_name, v_name = "bias", "v0"
     if state is not None:
         if not isinstance(state, NeuronState):
-            raise TypeError(f"state: expected a NeuronState, got {_kind(state)}")
+            raise TypeError(f"state: expected a NeuronState, got {kind(state)}")
         x_name, v_name, v0 = "state.x", "state.v", state.v
         bias = state.x if len(currents) == 2 else (state.x,)
     pairs = {"offset": offset, x_name: bias} if len(currents) == 2 else {}
     for name, value in pairs.items():
         if not isinstance(value, (tuple, list)) or len(value) != 2:
-            raise TypeError(f"{name}: expected a pair, one value for each input, got {_kind(value)}")
+            raise TypeError(f"{name}: expected a pair, one value for each input, got {kind(value)}")
 
-    def fields(name, values):
-        return [_field(name, value, first) for value in values]
+    def field(name, value):
+        return checked_field(name, value, first.shape[1:], first.device)
 
     with torch.no_grad():
         bytes, xs, v = torch.ops.snn_kernels.signgd(
             list(currents),
             eta,
-            fields("offset", offset),
-            fields(x_name, bias),
-            _field("scale", scale, first),
-            [_field(f"{row.name}'s {name}", value, first) for (name, _), value in zip(row.parameters, parameters)],
-            _field(v_name, v0, first),
+            [field("offset", value) for value in offset],
+            [field(x_name, value) for value in bias],
+            field("scale", scale),
+            [field(f"{row.name}'s {name}", value) for (name, _), value in zip(row.parameters, parameters)],
+            field(v_name, v0),
             row.name,
             choose(backend, first.device),
         )
     return SpikeTrain(bytes, first.shape[0]), xs, v
-
-
-def _kind(value: object) -> str:
-    if isinstance(value, Tensor):
-        return f"{value.dtype} {tuple(value.shape)} on {value.device}"
-    return f"{type(value).__name__} {value!r}"
-
-
-def _field(name: str, value: Tensor | float, current: Tensor) -> Tensor:
-    """``value`` as a float32 tensor that broadcasts to the population."""
-    if not isinstance(value, Tensor):
-        if not isinstance(value, (int, float)):
-            raise TypeError(f"{name}: expected a number or a tensor, got {_kind(value)}")
-        return torch.full((), value, dtype=torch.float32, device=current.device)
-    if value.device != current.device:
-        raise ValueError(f"{name}: expected a tensor on {current.device}, got {_kind(value)}")
-    shape = current.shape[1:]
-    fits = value.ndim <= len(shape) and all(a in (1, b) for a, b in zip(reversed(value.shape), reversed(shape)))
-    if not fits:
-        raise ValueError(f"{name}: expected a shape that broadcasts to {tuple(shape)}, got {_kind(value)}")
-    if value.dtype != torch.float32:
-        raise TypeError(f"{name}: expected float32, got {_kind(value)}")
-    return value
 
 
 torch.library.define(
@@ -208,39 +189,27 @@ def _signgd(
 
 
 def _run_extension(currents, eta, offsets, x, scale, parameters, v, activation, order, bytes, x_out, v_out) -> None:
-    shape, device = v_out.shape, v_out.device
-    alive = []  # tensors whose addresses the kernel holds
-
-    def operand(tensor: Tensor) -> tuple[int, int, int]:
-        data, inner, period = as_operand(tensor, shape, order)
-        alive.append(data)
-        return data.data_ptr(), inner, period
-
-    inputs = []
-    for current, offset, xi, out in zip(currents, offsets, x, x_out):
-        data, stride = flat_steps(current, order)
-        alive.append(data)
-        inputs.append((data.data_ptr(), stride, operand(offset), operand(xi), out.data_ptr()))
-    eta = eta.contiguous()
-    padded = [*parameters, *[scale] * (2 - len(parameters))]
-    arguments = (
+    flat = [flat_steps(current, order) for current in currents]
+    arguments, _alive = signgd_arguments(
         activation,
         CURRENT_DTYPES[currents[0].dtype],
         len(currents[0]),
-        v_out.numel(),
-        eta.data_ptr(),
-        inputs,
-        operand(scale),
-        [operand(value) for value in padded],
-        operand(v),
-        v_out.data_ptr(),
-        bytes.data_ptr(),
+        [(data.data_ptr(), stride) for data, stride in flat],
+        eta,
+        offsets,
+        x,
+        scale,
+        parameters,
+        v,
+        order,
+        (bytes, x_out, v_out),
     )
+    device = v_out.device
     if device.type == "cuda":
         with torch.cuda.device(device):
-            C.signgd("cuda", *arguments, torch.cuda.current_stream(device).cuda_stream)
+            C.signgd("cuda", arguments, torch.cuda.current_stream(device).cuda_stream)
     else:
-        C.signgd("cpu", *arguments, torch.get_num_threads())
+        C.signgd("cpu", arguments, torch.get_num_threads())
 
 
 def _run_triton(*arguments) -> None:

@@ -15,9 +15,8 @@ __all__ = ["signgd_kernel", "signgd_triton"]
 
 
 @triton.jit
-def load_operand(operand, n, neurons, alive):
+def load_operand(p_data, inner, period, n, neurons, alive):
     """Neuron ``n`` of a broadcast operand reads ``data[(n // inner) % period]``."""
-    p_data, inner, period = operand
     if period == 1:
         value = tl.zeros_like(n).to(tl.float32) + tl.load(p_data)
     elif period >= neurons:
@@ -31,15 +30,14 @@ def load_operand(operand, n, neurons, alive):
 
 
 @triton.jit
-def load_currents(current, n, alive, t, STEPS: tl.constexpr, ALIGNED: tl.constexpr):
+def load_currents(p_current, step_stride, n, alive, t, STEPS: tl.constexpr, ALIGNED: tl.constexpr):
     """The currents of ``STEPS`` steps from ``t`` on, all loads issued before the first use of one."""
-    p_current, step_stride = current
     currents = ()
     for s in tl.static_range(STEPS):
         pointers = p_current + (t + s) * step_stride + n
         if ALIGNED:
             pointers = tl.multiple_of(pointers, 16)
-        currents = currents + (tl.load(pointers, mask=alive, other=0.0),)
+        currents += (tl.load(pointers, mask=alive, other=0.0),)
     return currents
 
 
@@ -73,27 +71,46 @@ def advance(x, y, v, a, b, eta, offset_x, offset_y, scale, current_x, current_y,
     return x, y, v, spike.to(tl.int32)
 
 
-# Nothing is specialised on a value: one compilation an activation, a type of current and an alignment.
-RUN_TIME = ("current_x", "current_y", "offset_x", "offset_y", "x", "y", "scale", "a", "b", "v")
-RUN_TIME = (*RUN_TIME, "p_eta", "p_x_out", "p_y_out", "p_v_out", "p_bytes", "timesteps", "neurons")
+# Pointers and sizes, all of them read at run time: an activation compiles once for a type of current and an alignment.
+INPUT = "p_current_{0} stride_{0} p_offset_{0} offset_{0}_inner offset_{0}_period p_{0} {0}_inner {0}_period p_{0}_out"
+OPERANDS = " ".join(f"p_{name} {name}_inner {name}_period" for name in ("scale", "a", "b", "v"))
+RUN_TIME = f"{INPUT.format('x')} {INPUT.format('y')} {OPERANDS} p_v_out p_eta p_bytes timesteps neurons".split()
 
 
 @triton.jit(do_not_specialize=RUN_TIME)
 def signgd_kernel(
-    current_x,
-    current_y,
-    offset_x,
-    offset_y,
-    x,
-    y,
-    scale,
-    a,
-    b,
-    v,
-    p_eta,
+    p_current_x,
+    stride_x: tl.int64,
+    p_offset_x,
+    offset_x_inner: tl.int64,
+    offset_x_period: tl.int64,
+    p_x,
+    x_inner: tl.int64,
+    x_period: tl.int64,
     p_x_out,
+    p_current_y,
+    stride_y: tl.int64,
+    p_offset_y,
+    offset_y_inner: tl.int64,
+    offset_y_period: tl.int64,
+    p_y,
+    y_inner: tl.int64,
+    y_period: tl.int64,
     p_y_out,
+    p_scale,
+    scale_inner: tl.int64,
+    scale_period: tl.int64,
+    p_a,
+    a_inner: tl.int64,
+    a_period: tl.int64,
+    p_b,
+    b_inner: tl.int64,
+    b_period: tl.int64,
+    p_v,
+    v_inner: tl.int64,
+    v_period: tl.int64,
     p_v_out,
+    p_eta,
     p_bytes,
     timesteps: tl.int64,
     neurons: tl.int64,
@@ -102,7 +119,7 @@ def signgd_kernel(
     ALIGNED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """``current_x`` and ``current_y`` are (pointer, step stride) pairs, the operands (pointer, inner, period) triples.
+    """``y`` is the second decoded input, there in the BINARY ones only; an operand is a pointer, inner and period.
 
     ``ALIGNED`` promises that pointers are multiples of 16 bytes, strides and ``neurons`` multiples of 16 elements.
     """
@@ -110,19 +127,21 @@ def signgd_kernel(
     alive = n < neurons
     if ALIGNED:
         alive = tl.max_constancy(alive, 16)
-    b_x = load_operand(x, n, neurons, alive)
-    b_y = load_operand(y, n, neurons, alive) if BINARY else b_x
-    b_v = load_operand(v, n, neurons, alive)
-    b_scale = load_operand(scale, n, neurons, alive)
-    b_a = load_operand(a, n, neurons, alive)
-    b_b = load_operand(b, n, neurons, alive)
-    b_offset_x = load_operand(offset_x, n, neurons, alive)
-    b_offset_y = load_operand(offset_y, n, neurons, alive) if BINARY else b_offset_x
+    b_x = load_operand(p_x, x_inner, x_period, n, neurons, alive)
+    b_v = load_operand(p_v, v_inner, v_period, n, neurons, alive)
+    b_scale = load_operand(p_scale, scale_inner, scale_period, n, neurons, alive)
+    b_a = load_operand(p_a, a_inner, a_period, n, neurons, alive)
+    b_b = load_operand(p_b, b_inner, b_period, n, neurons, alive)
+    b_offset_x = load_operand(p_offset_x, offset_x_inner, offset_x_period, n, neurons, alive)
+    b_y, b_offset_y = b_x, b_offset_x
+    if BINARY:
+        b_y = load_operand(p_y, y_inner, y_period, n, neurons, alive)
+        b_offset_y = load_operand(p_offset_y, offset_y_inner, offset_y_period, n, neurons, alive)
 
     whole = timesteps // 8 * 8
     for t in range(0, whole, 8):
-        xs = load_currents(current_x, n, alive, t, 8, ALIGNED)
-        ys = load_currents(current_y, n, alive, t, 8, ALIGNED) if BINARY else xs
+        xs = load_currents(p_current_x, stride_x, n, alive, t, 8, ALIGNED)
+        ys = load_currents(p_current_y, stride_y, n, alive, t, 8, ALIGNED) if BINARY else xs
         byte = tl.zeros([BLOCK], tl.int32)
         for s in tl.static_range(8):
             eta = tl.load(p_eta + t + s)
@@ -134,8 +153,8 @@ def signgd_kernel(
 
     byte = tl.zeros([BLOCK], tl.int32)
     for t in range(whole, timesteps):
-        xs = load_currents(current_x, n, alive, t, 1, ALIGNED)
-        ys = load_currents(current_y, n, alive, t, 1, ALIGNED) if BINARY else xs
+        xs = load_currents(p_current_x, stride_x, n, alive, t, 1, ALIGNED)
+        ys = load_currents(p_current_y, stride_y, n, alive, t, 1, ALIGNED) if BINARY else xs
         eta = tl.load(p_eta + t)
         b_x, b_y, b_v, spike = advance(
             b_x, b_y, b_v, b_a, b_b, eta, b_offset_x, b_offset_y, b_scale, xs[0], ys[0], H, BINARY
@@ -150,38 +169,40 @@ def signgd_kernel(
     store(p_v_out, b_v, n, alive, ALIGNED)
 
 
+def block_of(activation: str, bytes_per_current: int, aligned: bool) -> int:
+    """Neurons a program of 128 threads owns: 16 bytes of currents a thread where loads are what it waits for.
+
+    Two neurons a thread where it computes (the function stands there eight times a neuron: more would leave the
+    registers and the instruction cache) or cannot load neighbours at once (each load has an address of its own).
+    """
+    return 128 * 16 // bytes_per_current if aligned and TRITON_ACTIVATIONS[activation].light else 256
+
+
 def signgd_triton(currents, eta, offsets, x, scale, parameters, v, activation, order, bytes, x_out, v_out) -> None:
     """Run the kernel over a population that is not empty; ``bytes``, ``x_out`` and ``v_out`` are written."""
     row = TRITON_ACTIVATIONS[activation]
     shape, neurons = v_out.shape, v_out.numel()
 
     def operand(tensor: torch.Tensor) -> Operand:
-        return tuple(as_operand(tensor, shape, order))
+        return as_operand(tensor, shape, order)
 
     steps = [flat_steps(current, order) for current in currents]
-    first, last = 0, row.arity - 1
+    inputs = [(*step, *operand(o), *operand(xi), out) for step, o, xi, out in zip(steps, offsets, x, x_out)]
     padded = [*parameters, *[scale] * (2 - len(parameters))]
     pointers = [bytes, v_out, *x_out, *(data for data, _ in steps)]
     aligned = all(tensor.data_ptr() % 16 == 0 for tensor in pointers)
     aligned = aligned and all(size % 16 == 0 for size in (neurons, *(stride for _, stride in steps)))
-    block = 128 * 16 // currents[0].element_size()  # 16 bytes of currents a thread
-    guard = torch.cuda.device(v_out.device) if v_out.is_cuda else contextlib.nullcontext()
-    with guard:
+    block = block_of(activation, currents[0].element_size(), aligned)
+    with torch.cuda.device(v_out.device) if v_out.is_cuda else contextlib.nullcontext():
         signgd_kernel[(triton.cdiv(neurons, block),)](
-            steps[first],
-            steps[last],
-            operand(offsets[first]),
-            operand(offsets[last]),
-            operand(x[first]),
-            operand(x[last]),
-            operand(scale),
-            operand(padded[0]),
-            operand(padded[1]),
-            operand(v),
-            eta.contiguous(),
-            x_out[first],
-            x_out[last],
+            *inputs[0],
+            *inputs[-1],
+            *operand(scale),
+            *operand(padded[0]),
+            *operand(padded[1]),
+            *operand(v),
             v_out,
+            eta.contiguous(),
             bytes,
             len(currents[0]),
             neurons,

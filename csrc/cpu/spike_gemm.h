@@ -1,0 +1,35 @@
+// Products of packed spike trains with weights on the CPU: linear maps and convolutions, to currents or, fused with the
+// neuron, to the next train.
+#pragma once
+
+#include "../problem.h"
+
+namespace snn {
+
+// current[t, row, n] = bias[n] + sum_k amplitude-scaled weight[n, k] * spike[t, row, k].
+// Row r's input k is the byte at bytes[row_offset[r] + input_offset[k]] of each byte group: strides of a linear map, or
+// the taps of a convolution window in a zero-padded image.
+struct SpikeGemmProblem {
+    int64_t timesteps, rows, inputs, outputs;
+    const uint8_t* bytes;
+    int64_t group_stride;         // bytes between byte groups
+    const int64_t* row_offset;    // [rows]
+    const int64_t* input_offset;  // [inputs]
+    const float* weight;          // [outputs, inputs]
+    const float* bias;            // [outputs] or null
+    float* current;               // element (t, row, n) at t * step_stride + current_row[row] + n * output_stride
+    int64_t step_stride;
+    const int64_t* current_row;  // [rows]
+    int64_t output_stride;
+};
+
+void spike_gemm_dense_cpu(const SpikeGemmProblem& problem, int threads);
+
+// Reads only the weights of inputs that fire; silent bytes are skipped whole. `weight_by_input` is [inputs, outputs].
+void spike_gemm_event_cpu(const SpikeGemmProblem& problem, const float* weight_by_input, int threads);
+
+// The dense product followed by the neuron. Neuron (n, row) is number n * rows + row of `neuron`, whose currents are not
+// read: they exist only as a tile in the cache.
+void spike_gemm_signgd_cpu(const SpikeGemmProblem& problem, const SignGDProblem& neuron, int threads);
+
+}  // namespace snn

@@ -1,0 +1,116 @@
+"""What travels between the layers of a running network without being unpacked: trains, and products not yet taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from snn_kernels import (
+    NeuronState,
+    SpikeTrain,
+    spike_conv2d,
+    spike_conv2d_signgd,
+    spike_linear,
+    spike_linear_signgd,
+)
+
+from .rules import argument
+
+__all__ = ["LAYOUT", "PRODUCTS", "Emission", "Product", "as_dense", "common_amplitude"]
+
+aten = torch.ops.aten
+
+# Operations that only move a population's neurons: they act on the packed bytes as they do on values.
+LAYOUT = {
+    aten.reshape.default,
+    aten.flatten.using_ints,
+    aten.unflatten.int,
+    aten.permute.default,
+    aten.transpose.int,
+    aten.unsqueeze.default,
+    aten.squeeze.dim,
+    aten.squeeze.dims,
+    aten.slice.Tensor,
+    aten.select.int,
+}
+# Affine maps that read packed trains, by the dimension of the train that an amplitude may run along.
+PRODUCTS = {aten.linear.default: -1, aten.conv2d.default: 1}
+
+
+class Emission:
+    """What a population sends downstream in a few steps: its spikes, and what they are worth on demand."""
+
+    def __init__(self, train: SpikeTrain, dense: Callable[[], Tensor]):
+        self.train, self._make_dense, self._dense = train, dense, None
+
+    @staticmethod
+    def of(train: SpikeTrain, scale: Tensor) -> Emission:
+        """Spikes each worth ``scale``."""
+        return Emission(train, lambda: train.unpack().mul_(scale))
+
+    def dense(self) -> Tensor:
+        """``[T, B, *]`` float32."""
+        if self._dense is None:
+            self._dense = self._make_dense()
+        return self._dense
+
+    def moved(self, move: Callable[[Tensor], Tensor]) -> Emission:
+        """The emission after a layout operation on one step's values."""
+        over_time = torch.vmap(move)
+        train = SpikeTrain(over_time(self.train.bytes), self.train.timesteps)
+        return Emission(train, lambda: over_time(self.dense()))
+
+
+@dataclass
+class Product:
+    """A linear map or convolution of a train, taken when its currents are asked for, or never, by the fused op."""
+
+    train: SpikeTrain
+    weight: Tensor
+    bias: Tensor | None
+    geometry: tuple[Any, ...] | None  # stride, padding, dilation, groups of a convolution
+    amplitude: Tensor
+    _dense: Tensor | None = None
+
+    @staticmethod
+    def of(node: fx.Node, train: SpikeTrain, amplitude: Tensor, value: Callable[[Any], Any]) -> Product:
+        """The product that ``node`` takes of ``train``; ``value`` gives the value of its other arguments."""
+        weight, bias = value(node.args[1]), argument(node, 2, "bias")
+        bias = None if bias is None else value(bias)
+        if node.target is aten.linear.default:
+            return Product(train, weight, bias, None, amplitude)
+        defaults = (("stride", [1, 1]), ("padding", [0, 0]), ("dilation", [1, 1]), ("groups", 1))
+        geometry = tuple(argument(node, 3 + i, name, default) for i, (name, default) in enumerate(defaults))
+        return Product(train, weight, bias, geometry, amplitude)
+
+    def dense(self) -> Tensor:
+        """The currents ``[T, B, *]``."""
+        if self._dense is None:
+            product = spike_linear if self.geometry is None else spike_conv2d
+            geometry = self.geometry or ()
+            self._dense = product(
+                self.train, self.weight, self.bias, *geometry, amplitude=self.amplitude, method="dense"
+            )
+        return self._dense
+
+    def fires(self, eta: Tensor, activation: tuple, **neuron: Any) -> tuple[SpikeTrain, NeuronState]:
+        """The train of the unary neurons behind the product, whose currents never exist in memory."""
+        fused = spike_linear_signgd if self.geometry is None else spike_conv2d_signgd
+        geometry = self.geometry or ()
+        return fused(self.train, self.weight, self.bias, eta, activation, *geometry, amplitude=self.amplitude, **neuron)
+
+
+def as_dense(value: Any) -> Any:
+    """A value as the affine operations of PyTorch take it."""
+    return value.dense() if isinstance(value, (Emission, Product)) else value
+
+
+def common_amplitude(scale: Tensor, dim: int) -> Tensor | None:
+    """The amplitude along ``dim`` if ``scale`` varies along that dimension alone, else ``None``."""
+    others = [d for d in range(scale.ndim) if d != dim % scale.ndim]
+    low, high = (scale.amin(others), scale.amax(others)) if others else (scale, scale)
+    return low.contiguous() if torch.equal(low, high) else None

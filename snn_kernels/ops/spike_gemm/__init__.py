@@ -1,0 +1,155 @@
+"""Linear maps and convolutions that read packed spike trains: checks, torch registration and the choice of method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ...backends import choose
+from ...spike_train import SpikeTrain
+from .checks import BACKENDS, check_method, checked_convolution, checked_linear
+from .cpu import convolution_cpu, linear_cpu, resolve_method
+from .fused import spike_conv2d_signgd, spike_linear_signgd
+from .reference import convolution_reference, linear_reference
+from .rows import convolution_shape
+
+__all__ = ["spike_conv1d", "spike_conv2d", "spike_conv2d_signgd", "spike_linear", "spike_linear_signgd"]
+
+
+def spike_linear(
+    train: SpikeTrain,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    amplitude: Tensor | float | None = None,
+    method: str = "auto",
+    backend: str | None = None,
+) -> Tensor:
+    """A linear map of a packed spike train, without unpacking it.
+
+    ``current[t, ..., n] = bias[n] + sum_k weight[n, k] * amplitude[k] * spike[t, ..., k]``
+
+    Args:
+        train: ``T`` steps of shape ``[*batch, K]``.
+        weight: ``[N, K]`` float32, float16 or bfloat16.
+        bias: ``[N]`` or ``None``.
+        amplitude: what a spike of each input is worth: a number or ``[K]``. It is folded into the weights.
+        method: ``dense`` (sums of four inputs looked up in registers, AVX-512), ``event`` (only the weights of inputs
+            that fire are read), ``unpack`` (PyTorch's own product of the dense spikes) or ``auto``: ``event`` where
+            less than a tenth of the bits are 1, else ``dense`` with AVX-512, else ``unpack``.
+        backend: ``None`` for the fastest here, or a name that runs or raises.
+
+    Returns:
+        Currents ``[T, *batch, N]`` in float32, accumulated in float32 in a fixed order.
+
+    Raises:
+        TypeError, ValueError: an argument that does not fit; it is named.
+    """
+    amplitude = checked_linear(train, weight, bias, amplitude)
+    check_method(method)
+    backend = choose(backend, train.device, BACKENDS)
+    return torch.ops.snn_kernels.spike_linear(train.bytes, train.timesteps, weight, bias, amplitude, method, backend)
+
+
+def spike_conv2d(
+    train: SpikeTrain,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    *,
+    amplitude: Tensor | float | None = None,
+    method: str = "auto",
+    backend: str | None = None,
+) -> Tensor:
+    """A 2d convolution of a packed spike train: an implicit matrix product, with no windows copied out.
+
+    Args:
+        train: ``T`` steps of shape ``[B, C, H, W]``.
+        weight: ``[N, C / groups, kh, kw]`` float32, float16 or bfloat16.
+        bias: ``[N]`` or ``None``.
+        stride, padding, dilation, groups: as in ``torch.nn.functional.conv2d``.
+        amplitude: what a spike of each input channel is worth: a number or ``[C]``.
+        method, backend: as in :func:`spike_linear`.
+
+    Returns:
+        Currents ``[T, B, N, H', W']`` in float32.
+
+    Raises:
+        TypeError, ValueError: an argument that does not fit; it is named.
+    """
+    amplitude, geometry = checked_convolution(train, weight, bias, amplitude, stride, padding, dilation, groups)
+    check_method(method)
+    backend = choose(backend, train.device, BACKENDS)
+    return torch.ops.snn_kernels.spike_conv2d(
+        train.bytes, train.timesteps, weight, bias, amplitude, *geometry, groups, method, backend
+    )
+
+
+def spike_conv1d(
+    train: SpikeTrain,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int = 1,
+    padding: int = 0,
+    dilation: int = 1,
+    groups: int = 1,
+    *,
+    amplitude: Tensor | float | None = None,
+    method: str = "auto",
+    backend: str | None = None,
+) -> Tensor:
+    """A 1d convolution of a packed spike train ``[B, C, L]`` with ``[N, C / groups, k]``: see :func:`spike_conv2d`."""
+    if train.bytes.ndim != 4:
+        raise ValueError(f"train: expected shape [B, C, L], got {tuple(train.shape)}")
+    flat = SpikeTrain(train.bytes.unsqueeze(-2), train.timesteps)
+    geometry = ((1, stride), (0, padding), (1, dilation))
+    options = {"amplitude": amplitude, "method": method, "backend": backend}
+    return spike_conv2d(flat, weight.unsqueeze(-2), bias, *geometry, groups, **options).squeeze(-2)
+
+
+torch.library.define(
+    "snn_kernels::spike_linear",
+    "(Tensor bytes, int timesteps, Tensor weight, Tensor? bias, Tensor? amplitude, str method, str backend) -> Tensor",
+)
+torch.library.define(
+    "snn_kernels::spike_conv2d",
+    "(Tensor bytes, int timesteps, Tensor weight, Tensor? bias, Tensor? amplitude, int[] stride, int[] padding, "
+    "int[] dilation, int groups, str method, str backend) -> Tensor",
+)
+
+
+@torch.library.register_fake("snn_kernels::spike_linear")
+def _linear_fake(bytes, timesteps, weight, bias, amplitude, method, backend):
+    return bytes.new_empty((timesteps, *bytes.shape[1:-1], weight.shape[0]), dtype=torch.float32)
+
+
+@torch.library.register_fake("snn_kernels::spike_conv2d")
+def _conv2d_fake(bytes, timesteps, weight, bias, amplitude, stride, padding, dilation, groups, method, backend):
+    out = convolution_shape(bytes.shape[-2:], weight.shape[-2:], stride, padding, dilation)
+    return bytes.new_empty((timesteps, bytes.shape[1], weight.shape[0], *out), dtype=torch.float32)
+
+
+@torch.library.impl("snn_kernels::spike_linear", "CompositeExplicitAutograd")
+def _linear(bytes, timesteps, weight, bias, amplitude, method, backend):
+    if backend == "reference":
+        return linear_reference(bytes, timesteps, weight, bias, amplitude).contiguous()
+    method = resolve_method(method, bytes, timesteps, weight.shape[0])
+    if method == "unpack":
+        return linear_reference(bytes, timesteps, weight, bias, amplitude).contiguous()
+    return linear_cpu(bytes, timesteps, weight, bias, amplitude, method)
+
+
+@torch.library.impl("snn_kernels::spike_conv2d", "CompositeExplicitAutograd")
+def _conv2d(bytes, timesteps, weight, bias, amplitude, stride, padding, dilation, groups, method, backend):
+    geometry = (stride, padding, dilation)
+    if backend == "reference":
+        return convolution_reference(bytes, timesteps, weight, bias, amplitude, *geometry, groups).contiguous()
+    method = resolve_method(method, bytes, timesteps, weight.shape[0] // groups)
+    if method == "unpack":
+        return convolution_reference(bytes, timesteps, weight, bias, amplitude, *geometry, groups).contiguous()
+    return convolution_cpu(bytes, timesteps, weight, bias, amplitude, *geometry, groups, method)

@@ -1,0 +1,84 @@
+"""Checks of the arguments of spike products."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ...checks import kind
+from ...spike_train import SpikeTrain
+from .rows import convolution_shape
+
+__all__ = ["BACKENDS", "METHODS", "check_method", "checked_convolution", "checked_linear"]
+
+BACKENDS = ("cpu", "reference")
+METHODS = ("auto", "dense", "event", "unpack")
+WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+def checked_linear(train: SpikeTrain, weight: Tensor, bias: Tensor | None, amplitude: Tensor | float | None):
+    """Check the arguments of a linear map; the amplitude as ``[K]`` or ``None``."""
+    _check_product(train, weight, bias, ndim=2)
+    if train.bytes.ndim < 2 or train.shape[-1] != weight.shape[1]:
+        raise ValueError(f"weight: expected [N, K] for a train of shape {tuple(train.shape)}, got {kind(weight)}")
+    return _amplitude(amplitude, weight.shape[1], train)
+
+
+def checked_convolution(
+    train: SpikeTrain,
+    weight: Tensor,
+    bias: Tensor | None,
+    amplitude: Tensor | float | None,
+    stride: int | Sequence[int],
+    padding: int | Sequence[int],
+    dilation: int | Sequence[int],
+    groups: int,
+) -> tuple[Tensor | None, list[list[int]]]:
+    """Check the arguments of a convolution; the amplitude as ``[C]`` or ``None``, and the geometry as pairs."""
+    _check_product(train, weight, bias, ndim=4)
+    if train.bytes.ndim != 5:
+        raise ValueError(f"train: expected shape [B, C, H, W], got {tuple(train.shape)}")
+    channels, outputs = train.shape[1], weight.shape[0]
+    if groups < 1 or outputs % groups or weight.shape[1] * groups != channels:
+        raise ValueError(
+            f"weight: expected [N, {channels} / groups, kh, kw], N a multiple of groups={groups}, got {kind(weight)}"
+        )
+    geometry = [_pair(value) for value in (stride, padding, dilation)]
+    if min(convolution_shape(train.shape[2:], weight.shape[2:], *geometry)) < 1:
+        raise ValueError(f"weight: its window does not fit into a train of shape {tuple(train.shape)}: {kind(weight)}")
+    return _amplitude(amplitude, channels, train), geometry
+
+
+def _check_product(train: SpikeTrain, weight: Tensor, bias: Tensor | None, ndim: int) -> None:
+    if not isinstance(train, SpikeTrain):
+        raise TypeError(f"train: expected a SpikeTrain, got {type(train).__name__}")
+    if not isinstance(weight, Tensor) or weight.dtype not in WEIGHT_DTYPES:
+        raise TypeError(f"weight: expected a float32, float16 or bfloat16 tensor, got {kind(weight)}")
+    if weight.ndim != ndim or weight.device != train.device:
+        raise ValueError(f"weight: expected {ndim} dimensions on {train.device}, got {kind(weight)}")
+    if bias is not None and (bias.shape != weight.shape[:1] or bias.device != train.device):
+        raise ValueError(f"bias: expected shape ({weight.shape[0]},) on {train.device}, got {kind(bias)}")
+
+
+def check_method(method: str) -> None:
+    """Refuse a method that does not exist."""
+    if method not in METHODS:
+        raise ValueError(f"method: expected one of {', '.join(METHODS)}; got {method!r}")
+
+
+def _amplitude(amplitude: Tensor | float | None, channels: int, train: SpikeTrain) -> Tensor | None:
+    if amplitude is None:
+        return None
+    if not isinstance(amplitude, Tensor):
+        amplitude = torch.full((), float(amplitude), device=train.device)
+    if amplitude.numel() not in (1, channels) or amplitude.ndim > 1 or amplitude.device != train.device:
+        raise ValueError(
+            f"amplitude: expected a number or shape ({channels},) on {train.device}, got {kind(amplitude)}"
+        )
+    return amplitude.float().expand(channels)
+
+
+def _pair(value: int | Sequence[int]) -> list[int]:
+    return [value, value] if isinstance(value, int) else list(value)

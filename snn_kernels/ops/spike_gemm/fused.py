@@ -1,0 +1,228 @@
+"""A spike product and the neuron behind it in one op: from train to train, with no currents in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ...activations import ActivationSpec, resolve
+from ...backends import C, choose
+from ...checks import checked_eta, checked_field
+from ...layout import Order, empty_steps
+from ...spike_train import SpikeTrain, groups_of
+from ..signgd import NeuronState
+from ..signgd.extension import signgd_arguments
+from .checks import BACKENDS, checked_convolution, checked_linear
+from .cpu import folded, product_arguments
+from .rows import Rows, convolution_rows, convolution_shape, linear_rows
+
+__all__ = ["spike_conv2d_signgd", "spike_linear_signgd"]
+
+Field = Tensor | float
+
+
+def spike_linear_signgd(
+    train: SpikeTrain,
+    weight: Tensor,
+    bias: Tensor | None,
+    eta: Tensor,
+    activation: ActivationSpec,
+    *,
+    amplitude: Field | None = None,
+    offset: Field = 1.0,
+    x0: Field = 0.0,
+    scale: Field = 1.0,
+    v0: Field = 0.0,
+    state: NeuronState | None = None,
+    backend: str | None = None,
+) -> tuple[SpikeTrain, NeuronState]:
+    """:func:`~snn_kernels.spike_linear` (dense method) followed by :func:`~snn_kernels.signgd`, fused.
+
+    The currents of a block of neurons for eight steps exist in the cache alone; on one backend the spikes are those of
+    the two ops apart, bit for bit.
+
+    Args:
+        train, weight, bias, amplitude: as in ``spike_linear``: ``[*batch, K]`` to ``[*batch, N]``.
+        eta, activation, offset, scale, v0, state: as in ``signgd``; ``x0`` is the decoded input before the first step.
+        backend: ``None`` for the fastest here, or a name that runs or raises.
+
+    Returns:
+        The spikes of the ``[*batch, N]`` neurons and their state. In memory the neurons lie feature by feature.
+
+    Raises:
+        TypeError, ValueError: an argument that does not fit; it is named.
+    """
+    amplitude = checked_linear(train, weight, bias, amplitude)
+    shape = (*train.shape[:-1], weight.shape[0])
+    neuron = _checked_neuron(train, shape, eta, activation, offset, x0, scale, v0, state)
+    backend = choose(backend, train.device, BACKENDS)
+    bytes, x, v = torch.ops.snn_kernels.spike_linear_signgd(
+        train.bytes, train.timesteps, weight, bias, amplitude, *neuron, backend
+    )
+    return SpikeTrain(bytes, train.timesteps), NeuronState(x, v)
+
+
+def spike_conv2d_signgd(
+    train: SpikeTrain,
+    weight: Tensor,
+    bias: Tensor | None,
+    eta: Tensor,
+    activation: ActivationSpec,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    *,
+    amplitude: Field | None = None,
+    offset: Field = 1.0,
+    x0: Field = 0.0,
+    scale: Field = 1.0,
+    v0: Field = 0.0,
+    state: NeuronState | None = None,
+    backend: str | None = None,
+) -> tuple[SpikeTrain, NeuronState]:
+    """:func:`~snn_kernels.spike_conv2d` and :func:`~snn_kernels.signgd`, fused: see :func:`spike_linear_signgd`.
+
+    ``[B, C, H, W]`` to ``[B, N, H', W']``; in memory the neurons lie channel by channel.
+    """
+    amplitude, geometry = checked_convolution(train, weight, bias, amplitude, stride, padding, dilation, groups)
+    size = convolution_shape(train.shape[2:], weight.shape[2:], *geometry)
+    shape = (train.shape[0], weight.shape[0], *size)
+    neuron = _checked_neuron(train, shape, eta, activation, offset, x0, scale, v0, state)
+    backend = choose(backend, train.device, BACKENDS)
+    bytes, x, v = torch.ops.snn_kernels.spike_conv2d_signgd(
+        train.bytes, train.timesteps, weight, bias, amplitude, *geometry, groups, *neuron, backend
+    )
+    return SpikeTrain(bytes, train.timesteps), NeuronState(x, v)
+
+
+def _checked_neuron(train, shape, eta, activation, offset, x0, scale, v0, state) -> tuple:
+    """The neuron's arguments in the order of the op's schema."""
+    row, parameters = resolve(activation, 1)
+    checked_eta(eta, train.timesteps, train.device)
+    x0, v0 = (x0, v0) if state is None else (state.x, state.v)
+
+    def field(name: str, value: Field) -> Tensor:
+        return checked_field(name, value, shape, train.device)
+
+    return (
+        eta,
+        field("offset", offset),
+        field("x0" if state is None else "state.x", x0),
+        field("scale", scale),
+        [field(row.name, value) for value in parameters],
+        field("v0" if state is None else "state.v", v0),
+        row.name,
+    )
+
+
+NEURON_SCHEMA = "Tensor eta, Tensor offset, Tensor x, Tensor scale, Tensor[] parameters, Tensor v, str activation"
+torch.library.define(
+    "snn_kernels::spike_linear_signgd",
+    "(Tensor bytes, int timesteps, Tensor weight, Tensor? bias, Tensor? amplitude, "
+    f"{NEURON_SCHEMA}, str backend) -> (Tensor, Tensor, Tensor)",
+)
+torch.library.define(
+    "snn_kernels::spike_conv2d_signgd",
+    "(Tensor bytes, int timesteps, Tensor weight, Tensor? bias, Tensor? amplitude, int[] stride, int[] padding, "
+    f"int[] dilation, int groups, {NEURON_SCHEMA}, str backend) -> (Tensor, Tensor, Tensor)",
+)
+
+
+def _outputs(bytes: Tensor, timesteps: int, shape: Sequence[int], order: Order) -> tuple[Tensor, Tensor, Tensor]:
+    train = empty_steps(groups_of(timesteps), shape, order, torch.uint8, bytes.device)
+    x, v = (empty_steps(1, shape, order, torch.float32, bytes.device)[0] for _ in range(2))
+    return train, x, v
+
+
+def _linear_outputs(bytes: Tensor, timesteps: int, weight: Tensor) -> tuple[Order, tuple[Tensor, Tensor, Tensor]]:
+    """Features slowest: rows are the lanes of the kernel, and a feature's rows are written side by side."""
+    shape = (*bytes.shape[1:-1], weight.shape[0])
+    order = (len(shape) - 1, *range(len(shape) - 1))
+    return order, _outputs(bytes, timesteps, shape, order)
+
+
+def _convolution_outputs(bytes, timesteps, weight, geometry) -> tuple[Order, tuple[Tensor, Tensor, Tensor]]:
+    size = convolution_shape(bytes.shape[-2:], weight.shape[-2:], *geometry)
+    order = (1, 0, 2, 3)
+    return order, _outputs(bytes, timesteps, (bytes.shape[1], weight.shape[0], *size), order)
+
+
+@torch.library.register_fake("snn_kernels::spike_linear_signgd")
+def _linear_fake(bytes, timesteps, weight, bias, amplitude, eta, offset, x, scale, parameters, v, activation, backend):
+    return _linear_outputs(bytes, timesteps, weight)[1]
+
+
+@torch.library.register_fake("snn_kernels::spike_conv2d_signgd")
+def _convolution_fake(
+    bytes, timesteps, weight, bias, amplitude, stride, padding, dilation, groups, *neuron_and_backend
+):
+    return _convolution_outputs(bytes, timesteps, weight, (stride, padding, dilation))[1]
+
+
+@torch.library.impl("snn_kernels::spike_linear_signgd", "CompositeExplicitAutograd")
+def _linear(bytes, timesteps, weight, bias, amplitude, eta, offset, x, scale, parameters, v, activation, backend):
+    order, outputs = _linear_outputs(bytes, timesteps, weight)
+    neuron = (eta, offset, x, scale, parameters, v, activation)
+    if backend == "reference":
+        current = torch.ops.snn_kernels.spike_linear(bytes, timesteps, weight, bias, amplitude, "auto", backend)
+        return _apart(current, neuron, outputs, backend)
+    if outputs[2].numel():
+        _fused(linear_rows(bytes), timesteps, folded(weight, amplitude), bias, neuron, order, outputs)
+    return outputs
+
+
+@torch.library.impl("snn_kernels::spike_conv2d_signgd", "CompositeExplicitAutograd")
+def _convolution(bytes, timesteps, weight, bias, amplitude, stride, padding, dilation, groups, *neuron_and_backend):
+    *neuron, backend = neuron_and_backend
+    geometry = (stride, padding, dilation)
+    order, outputs = _convolution_outputs(bytes, timesteps, weight, geometry)
+    if backend == "reference" or groups > 1:
+        current = torch.ops.snn_kernels.spike_conv2d(
+            bytes, timesteps, weight, bias, amplitude, *geometry, groups, "auto", backend
+        )
+        return _apart(current, neuron, outputs, backend)
+    if outputs[2].numel():
+        rows = convolution_rows(bytes, slice(None), weight.shape[-2:], *geometry)
+        _fused(rows, timesteps, folded(weight, amplitude).flatten(1), bias, neuron, order, outputs)
+    return outputs
+
+
+def _apart(current: Tensor, neuron: Sequence, outputs: tuple, backend: str) -> tuple[Tensor, Tensor, Tensor]:
+    eta, offset, x, scale, parameters, v, activation = neuron
+    bytes, xs, v = torch.ops.snn_kernels.signgd(
+        [current], eta, [offset], [x], scale, parameters, v, activation, backend
+    )
+    return tuple(out.copy_(value) for out, value in zip(outputs, (bytes, xs[0], v)))
+
+
+def _fused(
+    rows: Rows,
+    timesteps: int,
+    weight: Tensor,
+    bias: Tensor | None,
+    neuron: Sequence,
+    order: Order,
+    outputs: tuple[Tensor, Tensor, Tensor],
+) -> None:
+    eta, offset, x, scale, parameters, v, activation = neuron
+    bias = None if bias is None else bias.float().contiguous()
+    product, _alive = product_arguments(rows, timesteps, weight, bias)
+    bytes, x_out, v_out = outputs
+    arguments, _alive_too = signgd_arguments(
+        activation,
+        "float32",
+        timesteps,
+        [(0, 0)],
+        eta,
+        [offset],
+        [x],
+        scale,
+        parameters,
+        v,
+        order,
+        (bytes, [x_out], v_out),
+    )
+    C.spike_gemm_signgd_cpu(product, arguments, torch.get_num_threads())

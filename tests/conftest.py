@@ -1,0 +1,28 @@
+"""Fresh memory is poisoned in every test, and tests that need a GPU say so where there is none."""
+
+import pytest
+import torch
+from hypothesis import settings
+
+# The machine is shared and the first example of an op loads libraries: time is no property under test.
+settings.register_profile("repository", deadline=None, derandomize=True, max_examples=60)
+settings.load_profile("repository")
+
+
+@pytest.fixture(autouse=True)
+def poisoned_memory(monkeypatch):
+    """torch.empty and its relatives return NaN and 0xFF, so that an output nobody writes cannot look right."""
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    before = torch.are_deterministic_algorithms_enabled()
+    # As warnings: only the poisoning is wanted of that mode.
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    yield
+    torch.use_deterministic_algorithms(before)
+
+
+def pytest_collection_modifyitems(items):
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="torch finds no GPU"))

@@ -1,0 +1,44 @@
+import math
+
+import pytest
+import torch
+
+from snn_kernels.schedules import Constant, Exponential, Inverse, Polynomial
+
+CASES = [
+    (Exponential(), lambda t: 0.15 * 0.95**t),
+    (Exponential(0.5, 0.7), lambda t: 0.5 * 0.7**t),
+    (Inverse(), lambda t: 1 / (t + 1)),
+    (Inverse(1.0, start=2), lambda t: 1 / (t + 2)),
+    (Constant(0.25), lambda t: 0.25),
+    (Polynomial(2.0, 0.5), lambda t: 2 / math.sqrt(t + 1)),
+    (Polynomial(1.0, 1.0, start=3), lambda t: 1 / (t + 3)),
+]
+
+
+@pytest.mark.parametrize(("schedule", "formula"), CASES, ids=lambda case: repr(case))
+@pytest.mark.parametrize("timesteps", [0, 1, 7, 33, 500])
+def test_table_is_the_formula_rounded_once(schedule, formula, timesteps):
+    table = schedule.table(timesteps)
+    assert table.dtype == torch.float32
+    assert table.shape == (timesteps,)
+    # Python's and torch's float64 powers may differ in the last bit, which moves the float32 by one unit at most.
+    expected = torch.tensor([formula(t) for t in range(timesteps)], dtype=torch.float64)
+    # (2**-149 is the unit of the denormals, where the tables end.)
+    assert ((table.double() - expected).abs() <= (expected * 2**-23).clamp(min=2**-149)).all()
+
+
+@pytest.mark.parametrize(("schedule", "formula"), CASES, ids=lambda case: repr(case))
+def test_a_longer_table_begins_with_the_shorter(schedule, formula):
+    assert torch.equal(schedule.table(64)[:9], schedule.table(9))
+
+
+@pytest.mark.parametrize("timesteps", [-1, 2.0, "8", None])
+def test_wrong_timesteps_are_named(timesteps):
+    with pytest.raises(ValueError, match="timesteps"):
+        Exponential().table(timesteps)
+
+
+def test_schedules_are_values():
+    assert Exponential() == Exponential(0.15, 0.95)
+    assert hash(Inverse()) == hash(Inverse(1.0, 1.0))

@@ -1,0 +1,115 @@
+"""The Triton kernel without a GPU: interpreted in a process of its own, and compiled ahead of time."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from snn_kernels import ACTIVATIONS
+
+triton = pytest.importorskip("triton", reason="triton is not installed")
+
+if os.environ.get("TRITON_INTERPRET") == "1":
+    pytest.skip("under TRITON_INTERPRET=1 triton compiles nothing", allow_module_level=True)
+
+from triton.backends.compiler import GPUTarget  # noqa: E402
+from triton.compiler import ASTSource  # noqa: E402
+
+from snn_kernels.ops.signgd.triton_kernel import block_of, signgd_kernel  # noqa: E402
+from snn_kernels.triton_activations import TRITON_ACTIVATIONS  # noqa: E402
+
+TYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+# Every type, architecture and arity; light, heavy and dividing functions.
+COMPILED = [
+    ("relu", "float32", 80, True),
+    ("relu", "bfloat16", 90, True),
+    ("relu", "bfloat16", 90, False),
+    ("relu", "float16", 100, True),
+    ("gelu", "float32", 90, True),
+    ("gelu", "bfloat16", 80, True),
+    ("gelu", "bfloat16", 100, True),
+    ("maximum", "float32", 100, True),
+    ("maximum", "bfloat16", 90, True),
+    ("divide", "float32", 80, True),
+    ("pow", "float32", 90, True),
+    ("tanh", "bfloat16", 100, True),
+]
+
+
+def test_the_interpreter_gives_the_bits_of_the_cpu_kernel():
+    """All of tests/triton_interpreted.py; Triton reads TRITON_INTERPRET once, when a kernel is defined."""
+    tests = Path(__file__).with_name("triton_interpreted.py")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests)]
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    summary = done.stdout.strip().splitlines()[-1]
+    assert int(re.search(r"(\d+) passed", summary)[1]) > 3 * len(ACTIVATIONS)
+    assert "skipped" not in summary
+
+
+def compile_ahead(name: str, dtype: str, capability: int, aligned: bool):
+    row = TRITON_ACTIVATIONS[name]
+
+    def type_of(argument: str) -> str:
+        if argument.isupper():
+            return "constexpr"
+        if not argument.startswith("p_"):
+            return "i64"
+        return {"p_bytes": "*u8", "p_current_x": f"*{TYPES[dtype]}", "p_current_y": f"*{TYPES[dtype]}"}.get(
+            argument, "*fp32"
+        )
+
+    signature = {argument: type_of(argument) for argument in signgd_kernel.arg_names}
+    block = block_of(name, 4 if dtype == "float32" else 2, aligned)
+    constants = {"H": row.function, "BINARY": row.arity == 2, "ALIGNED": aligned, "BLOCK": block}
+    source = ASTSource(signgd_kernel, signature, constexprs=constants)
+    options = {"num_warps": 4, "enable_fp_fusion": False}
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+
+
+def disassembled(compiled, tmp_path: Path, *arguments: str) -> str:
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    if not tool.exists():
+        pytest.skip("this triton brings no cuobjdump")
+    cubin = tmp_path / "kernel.cubin"
+    cubin.write_bytes(compiled.asm["cubin"])
+    return subprocess.check_output([tool, *arguments, cubin], text=True, stderr=subprocess.STDOUT)
+
+
+@pytest.mark.parametrize(("name", "dtype", "capability", "aligned"), COMPILED)
+def test_compiles_without_fused_operations_or_spills(name, dtype, capability, aligned, tmp_path):
+    compiled = compile_ahead(name, dtype, capability, aligned)
+    ptx = compiled.asm["ptx"]
+    assert f".target sm_{capability}" in ptx
+    # The arithmetic contract: one rounding an operation, and no flushing of denormals.
+    assert not re.search(r"\bfma\.", ptx)
+    assert ".ftz" not in ptx
+    assert not re.search(r"\b(div|sqrt|ex2|lg2|tanh)\.(full|approx)", ptx)
+    # A light activation loads 16 bytes at a time: the currents of eight steps, and of one for the rest of the train.
+    if aligned and TRITON_ACTIVATIONS[name].light:
+        assert len(re.findall(r"ld\.global\.v4\.b32", ptx)) == 9 * ACTIVATIONS[name].arity
+    usage = disassembled(compiled, tmp_path, "--dump-resource-usage")
+    assert re.search(r"STACK:0 .*LOCAL:0 ", usage), usage
+
+
+def test_the_machine_code_of_an_exact_activation_fuses_nothing(tmp_path):
+    """ptxas, too, may fuse; a multiplication followed by an addition is there in every step."""
+    assembly = disassembled(compile_ahead("relu", "float32", 90, True), tmp_path, "-sass")
+    assert "FMUL" in assembly
+    assert "FADD" in assembly
+    assert "FFMA" not in assembly
+
+
+def test_nothing_recompiles_for_a_length_or_a_size():
+    """Sizes are 64-bit whatever their value, and no argument is specialised on its value or alignment."""
+    for parameter in signgd_kernel.params:
+        if parameter.is_constexpr:
+            assert parameter.name in ("H", "BINARY", "ALIGNED", "BLOCK")
+        else:
+            assert parameter.do_not_specialize
+            if not parameter.name.startswith("p_"):
+                assert parameter.annotation_type == "i64"
