@@ -1,7 +1,7 @@
 # What the recipes below take from the command line or the environment:
 #   PYTHON  makes the virtual environment; 3.10 or newer
 #   TORCH   the torch that is installed, before anything that could ask for another
-#   ARGS    further arguments for the demo or for pytest
+#   ARGS    further arguments for the demo, pytest or the bench
 # SNN_KERNELS_CUDA and SNN_KERNELS_CUDA_ARCHS reach the build: see README.md.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
@@ -16,7 +16,7 @@ LINTERS := $(VENV)/linters
 SOURCES := pyproject.toml setup.py CMakeLists.txt $(shell find csrc -type f)
 CXX_FILES = $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help setup demo test lint format clean FORCE
+.PHONY: help setup demo test bench lint format clean FORCE
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -29,6 +29,9 @@ demo: $(INSTALLED)  ## train small networks, turn them into spiking ones, write 
 
 test: $(INSTALLED)  ## the whole test suite
 	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(INSTALLED)  ## measure the kernels, write bench/results/
+	$(BIN)/python -m bench $(ARGS)
 
 lint: $(LINTERS)  ## check style and formatting
 	$(BIN)/ruff check .

@@ -70,8 +70,8 @@ snn::SignGDProblem signgd_problem(const std::string& activation, const std::stri
     return problem;
 }
 
-// Runs the neuron on the CPU with `where` threads, or on the CUDA stream at address `where`. The problem is the tuple of
-// signgd_problem's arguments.
+// Runs the neuron on the CPU with `where` threads, or on the CUDA stream at address `where`. The problem is the tuple
+// of signgd_problem's arguments.
 template <class Arguments>
 void signgd(const std::string& backend, const Arguments& arguments, Address where) {
     const snn::SignGDProblem problem = std::apply(signgd_problem, arguments);
@@ -89,10 +89,12 @@ using SignGDArguments = std::tuple<std::string, std::string, int64_t, int64_t, A
 // timesteps, rows, inputs, outputs, bytes, group_stride, row_offset, input_offset, weight, bias
 using SpikeGemmArguments =
     std::tuple<int64_t, int64_t, int64_t, int64_t, Address, int64_t, Address, Address, Address, Address>;
-using CurrentArgument = std::tuple<Address, int64_t, Address, int64_t>;  // data, step stride, row offsets, output stride
+using CurrentArgument =
+    std::tuple<Address, int64_t, Address, int64_t>;  // data, step stride, row offsets, output stride
 
 snn::SpikeGemmProblem spike_gemm_problem(const SpikeGemmArguments& arguments) {
-    const auto& [timesteps, rows, inputs, outputs, bytes, group_stride, row_offset, input_offset, weight, bias] = arguments;
+    const auto& [timesteps, rows, inputs, outputs, bytes, group_stride, row_offset, input_offset, weight, bias] =
+        arguments;
     snn::SpikeGemmProblem problem{};
     problem.timesteps = timesteps;
     problem.rows = rows;

@@ -140,6 +140,7 @@ def test_max_pool_finds_the_window(pool):
 def test_conv1d():
     torch.manual_seed(0)
     model = nn.Sequential(
-        nn.Conv1d(2, 5, 3, padding=1), nn.BatchNorm1d(5), nn.ReLU(), nn.Conv1d(5, 4, 2), nn.GELU(), nn.Flatten(), nn.LazyLinear(3)
+        nn.Conv1d(2, 5, 3, padding=1), nn.BatchNorm1d(5), nn.ReLU(),
+        nn.Conv1d(5, 4, 2), nn.GELU(), nn.Flatten(), nn.LazyLinear(3),
     )  # fmt: skip
     check(model, torch.randn(8, 2, 7), 2e-3)

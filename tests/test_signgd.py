@@ -195,6 +195,17 @@ def test_special_numbers_of_transcendental_activations(name):
     assert_flips_are_crossings(name, result, scale=1.0, **arguments)
 
 
+@pytest.mark.parametrize("dtype", DTYPES[1:], ids=str)
+def test_every_current_of_16_bits_is_widened_exactly(dtype):
+    """Denormals, infinities and NaN among them: with eta = 1/2 and no offset, x is minus the current."""
+    current = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(dtype)[None]
+    arguments = {"currents": [current], "eta": torch.tensor([0.5]), "offset": [0.0]}
+    result = run("identity", backend="cpu", **arguments)
+    assert_same(result, run("identity", backend="reference", **arguments))
+    overflows = current[0].float().abs() > 1.7e38
+    assert torch.equal(bits(result.x[0])[~overflows], bits(0.0 - current[0].float())[~overflows])
+
+
 def test_ties_fire_and_nan_does_not():
     """With eta = 0 nothing moves: the spike is ``v0 >= h(bias)``."""
     nan = float("nan")

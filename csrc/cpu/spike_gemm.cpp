@@ -13,7 +13,7 @@
 namespace snn {
 namespace {
 
-constexpr int64_t kTableBytes = 384 * 1024;  // of the L2 cache
+constexpr int64_t kTableBytes = 384 * 1024;   // of the L2 cache
 constexpr int kMostOutputs = kTile / kLanes;  // a fused block is one tile of neurons
 
 // Index bytes of every row: [byte group][block of 16 rows][inputs / 8][8 steps][16 rows].
@@ -29,7 +29,9 @@ class IndexBytes {
             fill(p, kernels, p.bytes + job / blocks * p.group_stride, job % blocks * kLanes,
                  bytes_.data() + job * block_bytes_);
     }
-    const uint8_t* at(int64_t group, int64_t block) const { return bytes_.data() + (group * blocks + block) * block_bytes_; }
+    const uint8_t* at(int64_t group, int64_t block) const {
+        return bytes_.data() + (group * blocks + block) * block_bytes_;
+    }
 
     const int64_t blocks, inputs;
 
@@ -71,7 +73,8 @@ struct Job {
 };
 
 std::vector<Job> jobs_of(const SpikeGemmProblem& p, int64_t row_blocks, int64_t inputs, int threads) {
-    const int64_t fitting = kTableBytes / (inputs * kTableFloats * int64_t{sizeof(float)});
+    const int64_t table_bytes = std::max<int64_t>(inputs, 1) * kTableFloats * int64_t{sizeof(float)};
+    const int64_t fitting = kTableBytes / table_bytes;
     int64_t outputs = std::max<int64_t>(kOutputsAtOnce, std::min<int64_t>(fitting, kMostOutputs));
     outputs -= outputs % kOutputsAtOnce;
     const int64_t output_blocks = (p.outputs + outputs - 1) / outputs;
@@ -80,13 +83,13 @@ std::vector<Job> jobs_of(const SpikeGemmProblem& p, int64_t row_blocks, int64_t 
     std::vector<Job> jobs;
     for (int64_t split = 0; split < splits; ++split)
         for (int64_t n = 0; n < p.outputs; n += outputs)
-            jobs.push_back({n, std::min(outputs, p.outputs - n), split * row_blocks / splits,
-                            (split + 1) * row_blocks / splits});
+            jobs.push_back(
+                {n, std::min(outputs, p.outputs - n), split * row_blocks / splits, (split + 1) * row_blocks / splits});
     return jobs;
 }
 
-// Calls visit(job, byte group, block of rows, currents of the tile [8][outputs][16]) with all groups of a block of rows in
-// order, so that a neuron can follow.
+// Calls visit(job, byte group, block of rows, currents of the tile [8][outputs][16]) with all groups of a block of rows
+// in order, so that a neuron can follow.
 template <class MakeVisitor>
 void for_each_tile(const SpikeGemmProblem& p, int threads, MakeVisitor make_visitor) {
     const SpikeGemmKernels& kernels = spike_gemm_kernels_here();
@@ -132,7 +135,8 @@ void store(const SpikeGemmProblem& p, const Job& job, int64_t t, int64_t block, 
     }
 }
 
-// The neurons behind a block of outputs and rows: their state stays with the thread from the first byte group to the last.
+// The neurons behind a block of outputs and rows: their state stays with the thread from the first byte group to the
+// last.
 class NeuronBlock {
   public:
     NeuronBlock(const SpikeGemmProblem& gemm, const SignGDProblem& neuron) : gemm_(gemm), neuron_(neuron) {
@@ -143,16 +147,21 @@ class NeuronBlock {
         const int64_t row = block * kLanes;
         const int lanes = static_cast<int>(std::min<int64_t>(kLanes, gemm_.rows - row));
         if (t == 0) load(job, row, lanes);
-        Tile tile{static_cast<int>(job.outputs) * kLanes, {x_.data()}, v_.data(), {offset_.data()}, scale_.data(),
-                  {parameter_[0].data(), parameter_[1].data()}};
+        Tile tile{};
+        tile.count = static_cast<int>(job.outputs) * kLanes;
+        tile.x[0] = x_.data();
+        tile.v = v_.data();
+        tile.offset[0] = offset_.data();
+        tile.scale = scale_.data();
+        for (int k = 0; k < kParameters; ++k) tile.parameter[k] = parameter_[k].data();
         const int steps = static_cast<int>(std::min<int64_t>(8, gemm_.timesteps - t));
         TileCurrents currents{};
         for (int s = 0; s < steps; ++s) currents.step[0][s] = current + int64_t{s} * tile.count;
         uint8_t bytes[kTile];
         kernel_(tile, currents, neuron_.eta + t, steps, bytes);
         for (int64_t n = 0; n < job.outputs; ++n)
-            std::memcpy(neuron_.bytes + t / 8 * neuron_.neurons + (job.output + n) * gemm_.rows + row, bytes + n * kLanes,
-                        lanes);
+            std::memcpy(neuron_.bytes + t / 8 * neuron_.neurons + (job.output + n) * gemm_.rows + row,
+                        bytes + n * kLanes, lanes);
         if (t + 8 >= gemm_.timesteps) save(job, row, lanes);
     }
 
@@ -207,9 +216,9 @@ void spike_gemm_event_cpu(const SpikeGemmProblem& p, const float* weight_by_inpu
             const int64_t t = job / p.rows * 8, row = job % p.rows;
             for (int64_t first = 0; first < p.outputs; first += kMostOutputsOfEvents) {
                 const int outputs = static_cast<int>(std::min(kMostOutputsOfEvents, p.outputs - first));
-                kernels.accumulate_events(p.bytes + t / 8 * p.group_stride + p.row_offset[row], p.input_offset, p.inputs,
-                                          weight_by_input + first, p.outputs, p.bias ? p.bias + first : nullptr, outputs,
-                                          current.data());
+                kernels.accumulate_events(p.bytes + t / 8 * p.group_stride + p.row_offset[row], p.input_offset,
+                                          p.inputs, weight_by_input + first, p.outputs,
+                                          p.bias ? p.bias + first : nullptr, outputs, current.data());
                 const int steps = static_cast<int>(std::min<int64_t>(8, p.timesteps - t));
                 for (int s = 0; s < steps; ++s) {
                     float* out = p.current + (t + s) * p.step_stride + p.current_row[row] + first * p.output_stride;

@@ -28,8 +28,8 @@ void spike_gemm_dense_cpu(const SpikeGemmProblem& problem, int threads);
 // Reads only the weights of inputs that fire; silent bytes are skipped whole. `weight_by_input` is [inputs, outputs].
 void spike_gemm_event_cpu(const SpikeGemmProblem& problem, const float* weight_by_input, int threads);
 
-// The dense product followed by the neuron. Neuron (n, row) is number n * rows + row of `neuron`, whose currents are not
-// read: they exist only as a tile in the cache.
+// The dense product followed by the neuron. Neuron (n, row) is number n * rows + row of `neuron`, whose currents are
+// not read: they exist only as a tile in the cache.
 void spike_gemm_signgd_cpu(const SpikeGemmProblem& problem, const SignGDProblem& neuron, int threads);
 
 }  // namespace snn

@@ -71,8 +71,7 @@ void accumulate_outputs(const uint8_t* index, const float* tables, const float* 
         }
     }
     for (int step = 0; step < 8; ++step)
-        for (int n = 0; n < Outputs; ++n)
-            _mm512_storeu_ps(current + step * step_stride + n * kLanes, sum[step][n]);
+        for (int n = 0; n < Outputs; ++n) _mm512_storeu_ps(current + step * step_stride + n * kLanes, sum[step][n]);
 }
 
 #else

@@ -1,8 +1,8 @@
 // The kernels of the spike product that are compiled per instruction set.
 //
 // Method of Four Russians with tables in registers: four inputs have sixteen possible partial sums for an output, which
-// is one 512-bit register of floats, and a permute looks up sixteen rows at once. So an output costs one permute and one
-// addition for 4 inputs x 16 rows, where a matrix product costs four fused multiply-adds.
+// is one 512-bit register of floats, and a permute looks up sixteen rows at once. So an output costs one permute and
+// one addition for 4 inputs x 16 rows, where a matrix product costs four fused multiply-adds.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,8 @@ constexpr int kInputsPerByte = 8;  // inputs whose spikes at one step share an i
 constexpr int kTableFloats = 32;   // the two tables of eight inputs for one output
 constexpr int kOutputsAtOnce = 3;  // outputs whose accumulators for eight steps fit in the registers
 
-// Partial sums in the order ((w0 s0 + w1 s1) + (w2 s2 + w3 s3)) for every pattern of four spikes, twice per eight inputs:
-// tables[n][k8][32]. Weights past `inputs` count as 0.
+// Partial sums in the order ((w0 s0 + w1 s1) + (w2 s2 + w3 s3)) for every pattern of four spikes, twice per eight
+// inputs: tables[n][k8][32]. Weights past `inputs` count as 0.
 using BuildTables = void (*)(const float* weight, int64_t inputs, int outputs, float* tables);
 
 // Index bytes of eight inputs for sixteen rows: spikes[k][lane] are time-packed bytes, index[step][lane] has input k in

@@ -22,17 +22,18 @@ class Statistics:
     """Range and mean of one population's outputs over the calibration data."""
 
     def __init__(self, population: Population):
-        self.channel_dim = population.channel_dim
-        self.neuron_max: Tensor | None = None  # per neuron, [1, *]
+        self.channel_dims, self.batch_dim = population.channel_dims, population.batch_dim
+        self.neuron_max: Tensor | None = None  # per neuron, with one sample
         self.low: Tensor | None = None  # per channel, shaped to broadcast
         self.high: Tensor | None = None
         self.total: Tensor | None = None
         self.count = 0
 
     def update(self, h: Tensor) -> None:
-        others = [d for d in range(h.ndim) if d != self.channel_dim % h.ndim]
+        channels = {d % h.ndim for d in self.channel_dims}
+        others = [d for d in range(h.ndim) if d not in channels]
         low, high, total = h.amin(others, keepdim=True), h.amax(others, keepdim=True), h.sum(others, keepdim=True)
-        neuron_max = h.amax(0, keepdim=True)
+        neuron_max = h.amax(self.batch_dim, keepdim=True)
         if self.low is None:
             self.neuron_max, self.low, self.high, self.total = neuron_max, low, high, total
         else:

@@ -18,7 +18,7 @@ from .encoders import ENCODERS
 from .errors import CalibrationError
 from .lower import lower
 from .model import SpikingModel
-from .recipes import recipe_named
+from .recipes import Recipe, recipe_named
 from .search import search_schedule
 from .trace import as_arguments, trace
 
@@ -35,6 +35,7 @@ def convert(
     encoder: str | None = None,
     scale: str | float | None = None,
     v0: str | None = None,
+    normalisation: str | None = None,
     progress: bool = False,
 ) -> SpikingModel:
     """Convert a trained network to a spiking one without training (Oh & Lee, ICML 2024).
@@ -46,11 +47,12 @@ def convert(
         model: any module that ``torch.export`` takes with a dynamic batch in dimension 0 of its inputs.
         calibration: model inputs, each a tensor, a tuple of arguments or a dict of keyword arguments.
         timesteps: the number of steps ``T`` of every run.
-        recipe: ``default`` (best accuracy) or ``paper`` (Oh & Lee exactly). The next four override it.
+        recipe: ``default`` (best accuracy) or ``paper`` (Oh & Lee exactly). The next five override it.
         schedule: step sizes, see :mod:`snn_kernels.schedules`.
         encoder: ``direct``, ``float``, ``spike`` or ``stochastic``.
         scale: ``channel``, ``paper`` or a number for every population.
         v0: ``mean`` or ``zero``.
+        normalisation: ``vector`` or ``decomposed``, see :class:`~snn_convert.recipes.Recipe`.
         progress: show progress bars.
 
     Returns:
@@ -63,9 +65,9 @@ def convert(
     """
     if not isinstance(timesteps, int) or timesteps < 1:
         raise ValueError(f"timesteps: expected an integer >= 1, got {timesteps!r}")
-    overrides = {"schedule": schedule, "encoder": encoder, "scale": scale, "v0": v0}
+    overrides = {"schedule": schedule, "encoder": encoder, "scale": scale, "v0": v0, "normalisation": normalisation}
     chosen = replace(recipe_named(recipe), **{key: value for key, value in overrides.items() if value is not None})
-    _check(chosen.encoder, chosen.scale, chosen.v0)
+    _check(chosen)
     items = iter(calibration)
     first = next(items, None)
     if first is None:
@@ -75,7 +77,7 @@ def convert(
         return track(iterable, description=what, total=total, transient=True) if progress else iterable
 
     traced = trace(model, first)
-    lower(traced.network, chosen.substitutes)
+    lower(traced.network, chosen.substitutes, chosen.normalisation)
     snn = SpikingModel(traced, timesteps, chosen.schedule or Constant(1.0), chosen.encoder).eval()
     size = len(calibration) if hasattr(calibration, "__len__") else None
     data = itertools.chain([first], items)
@@ -90,10 +92,13 @@ def convert(
     return snn
 
 
-def _check(encoder: str, scale: str | float, v0: str) -> None:
-    if encoder not in ENCODERS:
-        raise ValueError(f"encoder: expected one of {', '.join(ENCODERS)}; got {encoder!r}")
+def _check(chosen: Recipe) -> None:
+    scale = chosen.scale
+    if chosen.encoder not in ENCODERS:
+        raise ValueError(f"encoder: expected one of {', '.join(ENCODERS)}; got {chosen.encoder!r}")
     if scale not in ("channel", "paper") and not (isinstance(scale, (int, float)) and scale > 0):
         raise ValueError(f"scale: expected 'channel', 'paper' or a positive number, got {scale!r}")
-    if v0 not in ("mean", "zero"):
-        raise ValueError(f"v0: expected 'mean' or 'zero', got {v0!r}")
+    if chosen.v0 not in ("mean", "zero"):
+        raise ValueError(f"v0: expected 'mean' or 'zero', got {chosen.v0!r}")
+    if chosen.normalisation not in ("vector", "decomposed"):
+        raise ValueError(f"normalisation: expected 'vector' or 'decomposed', got {chosen.normalisation!r}")

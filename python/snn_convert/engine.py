@@ -12,7 +12,7 @@ from snn_kernels.backends import C
 
 from .packed import LAYOUT, PRODUCTS, Emission, Product, as_dense, common_amplitude
 from .population import Population
-from .rules import argument
+from .rules import AFFINE, SHAPE_ONLY, argument, is_additive
 
 __all__ = ["Engine", "Kind", "call_node"]
 
@@ -65,7 +65,7 @@ class Engine:
         if node.op == "call_module":
             return Kind.NEURON
         kinds = {self.kinds[source] for source in node.all_input_nodes}
-        if node.target is torch.ops.aten.sym_size.int or not kinds - {Kind.FIXED}:
+        if node.target in SHAPE_ONLY or not kinds - {Kind.FIXED}:
             return Kind.FIXED
         return Kind.CURRENT if kinds & {Kind.NEURON, Kind.CURRENT} else Kind.STATIC
 
@@ -77,7 +77,7 @@ class Engine:
             for source in pending.pop().all_input_nodes:
                 if source not in found:
                     found.add(source)
-                    if self.kinds[source] != Kind.NEURON:
+                    if self.kinds[source] not in (Kind.NEURON, Kind.FIXED):
                         pending.append(source)
         return found
 
@@ -149,7 +149,7 @@ class Engine:
     def _steps_of(self, node: fx.Node, env: Mapping[fx.Node, Any], values: Mapping[fx.Node, Any]) -> Any:
         """An affine node over all steps: time is a dimension that the operation does not see."""
         moving = [source for source in node.all_input_nodes if source in env]
-        still = {source: self._still(source, values) for source in node.all_input_nodes if source not in env}
+        still = {source: self._still(node, source, values) for source in node.all_input_nodes if source not in env}
 
         def one_step(*parts: Any) -> Any:
             return call_node(node, {**still, **dict(zip(moving, parts))})
@@ -161,10 +161,57 @@ class Engine:
             return Product.of(node, first.train, getattr(self.network, self.amplitudes[node]), still.__getitem__)
         return torch.vmap(one_step)(*(as_dense(env[source]) for source in moving))
 
-    def _still(self, source: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
-        if self.kinds[source] != Kind.STATIC:
-            return values[source]
-        return torch.zeros((), dtype=values[source].dtype, device=values[source].device).expand_as(values[source])
+    def _still(self, node: fx.Node, source: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
+        """What a value that no neuron carries contributes to the currents of ``node``: a coefficient itself, a
+        summand nothing, since the decoded inputs hold it from the start."""
+        value = values[source]
+        if not isinstance(value, Tensor) or not self.adds(node, source):
+            return value
+        return torch.zeros((), dtype=value.dtype, device=value.device).expand_as(value)
+
+    @staticmethod
+    def adds(node: fx.Node, source: fx.Node) -> bool:
+        """Whether ``source`` is a summand of the affine ``node`` beside what neurons send, not a coefficient of it."""
+        if is_additive(node):
+            return True
+        summands = [position for group in AFFINE[node.target] if len(group) > 1 for position in group]
+        return any(node.args[position] is source for position in summands if position < len(node.args))
+
+    @property
+    def has_coefficients(self) -> bool:
+        """Whether some of the affine maps depend on the sample, through masks."""
+        return any(
+            self.kinds[source] == Kind.STATIC and not self.adds(node, source)
+            for node in self.chunk_nodes
+            if self.kinds[node] == Kind.CURRENT
+            for source in node.all_input_nodes
+        )
+
+    def offsets(self, values: Mapping[fx.Node, Any]) -> dict[fx.Node, list[Tensor]]:
+        """What every population's inputs deliver with all feeding neurons firing plus with none, from two probes.
+
+        ``values`` are those of :meth:`start`.
+        """
+        found: dict[fx.Node, list[Tensor]] = {}
+
+        def probe(node: fx.Node, currents: list[Tensor]) -> Tensor:
+            value = values[node]
+            if node.op == "call_module":
+                found[node] = [current.sum(dim=0) for current in currents]
+            firing = self.population(node).scale if node.op == "call_module" else torch.ones_like(value)
+            return torch.stack([firing.expand_as(value), torch.zeros_like(value)])
+
+        self.run_steps(values, probe, steps=2)
+        return found
+
+    def fits_every_batch(self, offsets: Mapping[fx.Node, list[Tensor]]) -> bool:
+        """Whether offsets that were measured on one sample broadcast to any number of them."""
+        return not any(
+            size != 1 and not isinstance(symbol, int)
+            for node, measured in offsets.items()
+            for source, offset in zip(node.args, measured)
+            for size, symbol in zip(offset.shape, source.meta["val"].shape)
+        )
 
     # Packed products
 

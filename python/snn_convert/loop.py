@@ -43,7 +43,7 @@ def single_step_loop(snn: SpikingModel, *args: Any, timesteps: int | None = None
         if node.op == "call_module"
     }
     estimate = {node: values[node] for node in engine.neurons if node.op == "placeholder"}
-    offsets = _output_offsets(engine, values, still)
+    population_offsets, offsets = _offsets(engine, values, still)
     decoded = _leaves(values[engine.output])
 
     for t, eta in enumerate(snn.eta[:timesteps]):
@@ -54,7 +54,7 @@ def single_step_loop(snn: SpikingModel, *args: Any, timesteps: int | None = None
                 emission, estimate[node] = encode(snn.encoder, x, estimate[node], eta.unsqueeze(0))
                 return emission[0]
             population, (x, v) = engine.population(node), state[node]
-            spike, x, new_v = signgd_step(currents, eta, population, population.offsets, population.scale, x, v)
+            spike, x, new_v = signgd_step(currents, eta, population, population_offsets[node], population.scale, x, v)
             if record is not None:
                 record(t, node.target.removeprefix("populations."), x, population(*x), v, spike)
             state[node] = (x, new_v)
@@ -66,34 +66,43 @@ def single_step_loop(snn: SpikingModel, *args: Any, timesteps: int | None = None
 
 
 def _still_values(engine: Engine, values: dict) -> dict:
-    """What does not change from step to step; what depends on the input alone delivers no current."""
-    kinds = engine.kinds
-    fixed = {node: value for node, value in values.items() if kinds[node] == Kind.FIXED}
-    return fixed | {node: torch.zeros_like(values[node]) for node in values if kinds[node] == Kind.STATIC}
+    """What does not change from step to step: coefficients, and summands that deliver no current."""
+    return {node: value for node, value in values.items() if engine.kinds[node] in (Kind.FIXED, Kind.STATIC)}
 
 
 def _network_pass(engine: Engine, still: dict, emit: Callable[[fx.Node, list[Tensor]], Tensor]) -> Any:
     env = dict(still)
     for node in engine.nodes:
         if engine.kinds[node] == Kind.NEURON:
-            env[node] = emit(node, [env[source] for source in node.all_input_nodes])
+            operands = [torch.zeros_like(env[s]) if s in still else env[s] for s in node.all_input_nodes]
+            env[node] = emit(node, operands)
         elif engine.kinds[node] == Kind.CURRENT and node.op == "call_function":
-            env[node] = call_node(node, env)
+            summands = [s for s in node.all_input_nodes if s in still and engine.adds(node, s)]
+            silent = {s: torch.zeros_like(env[s]) for s in summands if isinstance(env[s], Tensor)}
+            env[node] = call_node(node, {**env, **silent})
     return fx.node.map_arg(engine.output.args[0], env.__getitem__)
 
 
-def _output_offsets(engine: Engine, values: dict, still: dict) -> list[Tensor]:
-    """The output's current with every neuron firing plus the one with none."""
+def _offsets(engine: Engine, values: dict, still: dict) -> tuple[dict[fx.Node, list[Tensor]], list[Tensor]]:
+    """What the populations' inputs and the outputs receive with every neuron firing plus what they do with none."""
+    received: list[dict[fx.Node, list[Tensor]]] = [{}, {}]
 
-    def firing(node: fx.Node, _: list[Tensor]) -> Tensor:
+    def firing(node: fx.Node, currents: list[Tensor]) -> Tensor:
+        received[0][node] = currents
         scale = engine.population(node).scale if node.op == "call_module" else torch.ones_like(values[node])
         return scale.expand_as(values[node])
 
-    def silent(node: fx.Node, _: list[Tensor]) -> Tensor:
+    def silent(node: fx.Node, currents: list[Tensor]) -> Tensor:
+        received[1][node] = currents
         return torch.zeros_like(values[node])
 
-    passes = (_leaves(_network_pass(engine, still, emit)) for emit in (firing, silent))
-    return [a + b for a, b in zip(*passes)]
+    outputs = [_leaves(_network_pass(engine, still, emit)) for emit in (firing, silent)]
+    populations = {node: _sums(received[0][node], received[1][node]) for node in received[0]}
+    return populations, _sums(*outputs)
+
+
+def _sums(a: Sequence[Tensor], b: Sequence[Tensor]) -> list[Tensor]:
+    return [x + y for x, y in zip(a, b)]
 
 
 def _leaves(output: Any) -> list[Tensor]:

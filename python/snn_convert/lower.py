@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import fx
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils import _pytree as pytree
 
 from snn_kernels.activations import ActivationSpec
 
 from . import rewrites
+from .channels import channel_dims, sample_dims
 from .errors import UnsupportedOperation
 from .population import Population
-from .rules import AFFINE, BINARY, TRANSPARENT, UNARY
+from .rules import AFFINE, ASSERTIONS, BINARY, LEARNED, SHAPE_ONLY, TRANSPARENT, UNARY, passes_on
+from .vector_population import VECTOR_FUNCTIONS, VectorPopulation
 
 __all__ = ["Lowering", "lower"]
 
@@ -24,32 +29,41 @@ SUPPORTED_FORMS = (
 )
 
 
-def lower(network: fx.GraphModule, substitutes: dict[str, str] | None = None) -> fx.GraphModule:
+def lower(
+    network: fx.GraphModule, substitutes: dict[str, str] | None = None, normalisation: str = "decomposed"
+) -> fx.GraphModule:
     """Rewrite ``network`` in place until every node that depends on an input is affine or a :class:`Population`.
 
     Args:
         substitutes: activations to use in place of others, such as ``{"gelu": "gelu_sigmoid"}``.
+        normalisation: softmax and normalisations as chains of elementwise populations (``decomposed``, Oh & Lee) or
+            as one population each whose target is the whole function (``vector``).
 
     Raises:
         UnsupportedOperation: an operation has no rule.
     """
-    Lowering(network, substitutes or {}).run()
+    Lowering(network, substitutes or {}, normalisation).run()
     return network
 
 
 class Lowering:
     """The state of one pass over the graph, and what rules need of it."""
 
-    def __init__(self, network: fx.GraphModule, substitutes: dict[str, str]):
+    def __init__(self, network: fx.GraphModule, substitutes: dict[str, str], normalisation: str):
         self.network, self.graph, self.substitutes = network, network.graph, substitutes
-        self.varying: set[fx.Node] = set()  # tensors that depend on an input
+        self.normalisation = normalisation
+        self.varying: set[fx.Node] = set()  # analog values: they depend on an input, and neurons may carry them
+        # What follows from integer and boolean inputs by arithmetic alone, such as masks: exact, and never spikes. A
+        # learned map of it (an embedding) is analog.
+        self.static: set[fx.Node] = set()
+        self._channels: dict[fx.Node, tuple[int, ...]] = {}
         self.names: set[str] = set()
         network.add_submodule("populations", torch.nn.Module())
 
     def run(self) -> None:
         for node in list(self.graph.nodes):
             if node.op == "placeholder":
-                self.varying.add(node)
+                self._classify_input(node)
             elif node.op in ("call_function", "call_module"):
                 self._lower(node)
         self.graph.eliminate_dead_code()
@@ -60,11 +74,22 @@ class Lowering:
     def varies(self, value: object) -> bool:
         return isinstance(value, fx.Node) and value in self.varying
 
+    def _classify_input(self, node: fx.Node) -> None:
+        value = node.meta.get("val")
+        if isinstance(value, torch.Tensor):
+            (self.varying if value.is_floating_point() else self.static).add(node)
+
     def _lower(self, node: fx.Node) -> None:
         target = node.target
-        if target is torch.ops.aten.sym_size.int or not any(map(self.varies, node.all_input_nodes)):
-            return
-        if target in TRANSPARENT:
+        if target in ASSERTIONS:
+            return self.graph.erase_node(node)
+        if target in SHAPE_ONLY:
+            return None
+        if not any(map(self.varies, node.all_input_nodes)):
+            if any(source in self.static for source in node.all_input_nodes):
+                (self.varying if target in LEARNED else self.static).add(node)
+            return None
+        if target in TRANSPARENT or passes_on(node):
             return self.replace(node, node.args[0])
         if target in rewrites.REWRITES:
             return rewrites.REWRITES[target](self, node)
@@ -85,28 +110,43 @@ class Lowering:
 
     def _fits(self, node: fx.Node, groups: list[tuple[int, ...] | None]) -> bool:
         """Whether the arguments that depend on an input are ones the operation is affine in together."""
-        varying = {i for i, arg in enumerate(node.args) if self.varies(arg)}
+        varying = {i for i, arg in enumerate(node.args) if any(map(self.varies, pytree.tree_leaves(arg)))}
         return None in groups or any(varying <= set(group) for group in groups if group is not None)
 
     # What rewritings are made of.
 
     def call(self, like: fx.Node, target: Callable, *args, **kwargs) -> fx.Node:
-        """A new affine node before ``like``, from the same place in the user's model."""
+        """A new node before ``like``, from the same place in the user's model: affine in analog values, or of none."""
         with self.graph.inserting_before(like):
             node = self.graph.call_function(target, args, kwargs)
-        return self._adopt(node, like)
+        return self._adopt(node, like, target, *args, **kwargs)
 
     def population(self, like: fx.Node, activation: ActivationSpec, *inputs: fx.Node, channel_dim: int | None = None):
         """A new population before ``like``."""
         name, *constants = (activation,) if isinstance(activation, str) else activation
         activation = (self.substitutes.get(name, name), *constants)
         if channel_dim is None:
-            channel_dim = self.channel_dim(inputs[0])
+            channel_dim = self.channel_dims(max(inputs, key=lambda x: x.meta["val"].ndim))
+        population = Population(activation, len(inputs), channel_dim)
+        return self._insert(like, population, inputs, lambda *x: torch.broadcast_tensors(*x)[0])
+
+    def vector_population(self, like: fx.Node, function: str, *inputs: fx.Node, channel_dim, **parameters) -> fx.Node:
+        """A new population before ``like`` whose target is one of :data:`VECTOR_FUNCTIONS`."""
+        population = VectorPopulation(function, len(inputs), channel_dim, **parameters)
+        whole = function in ("matmul", "einsum")
+        value = partial(VECTOR_FUNCTIONS[function], **parameters) if whole else lambda x, *_: x
+        return self._insert(like, population, inputs, value)
+
+    def _insert(self, like: fx.Node, population: Population, inputs: tuple[fx.Node, ...], value: Callable) -> fx.Node:
         path = f"populations.{self._unused_name(like)}"
-        self.network.add_submodule(path, Population(activation, len(inputs), channel_dim))
+        self.network.add_submodule(path, population)
         with self.graph.inserting_before(like):
             node = self.graph.call_module(path, inputs)
-        return self._adopt(node, like)
+        self._adopt(node, like, value, *inputs)
+        samples, ndim = sample_dims(node), node.meta["val"].ndim
+        population.batch_dim = min(samples, default=0)
+        population.channel_dims = tuple(sorted({d % ndim for d in population.channel_dims} - samples))
+        return node
 
     def constant(self, like: fx.Node, name: str, value: torch.Tensor) -> fx.Node:
         """A new tensor of the network."""
@@ -114,8 +154,7 @@ class Lowering:
         self.network.register_buffer(name, value)
         with self.graph.inserting_before(like):
             node = self.graph.get_attr(name)
-        node.meta.update(like.meta)
-        return node
+        return self._adopt(node, like, lambda: self._fake_mode().from_tensor(value))
 
     def replace(self, node: fx.Node, by: fx.Node) -> None:
         if "val" in node.meta:
@@ -136,23 +175,39 @@ class Lowering:
             value = getattr(value, part)
         return value
 
-    def channel_dim(self, node: fx.Node) -> int:
-        """The dimension along which the map that feeds ``node`` has a row of weights for each index."""
-        aten = torch.ops.aten
-        while node.op == "call_function" and node.all_input_nodes:
-            if node.target in (aten.conv1d.default, aten.conv2d.default):
-                return 1
-            if node.target is aten.linear.default:
-                return -1
-            node = node.all_input_nodes[0]
-        if node.op == "call_module":
-            return self.network.get_submodule(node.target).channel_dim
-        return 1
+    def fixed_value(self, node: fx.Node) -> torch.Tensor | None:
+        """The value of a node that depends on no input, with the traced batch size in it; ``None`` if it does."""
+        if node in self.varying or node in self.static or node.op == "placeholder":
+            return None
+        if node.op == "get_attr":
+            return self.tensor(node)
+        value = node.meta.get("val")
+        if node.target is torch.ops.aten.sym_size.int or not isinstance(value, torch.Tensor):
+            return value.node.hint if isinstance(value, torch.SymInt) else value
+        values = {source: self.fixed_value(source) for source in node.all_input_nodes}
+        if any(value is None for value in values.values()):
+            return None
+        return node.target(*fx.node.map_arg(node.args, values.get), **fx.node.map_arg(node.kwargs, values.get))
 
-    def _adopt(self, node: fx.Node, like: fx.Node) -> fx.Node:
+    def channel_dims(self, node: fx.Node) -> tuple[int, ...]:
+        """The dimensions along which the map that feeds ``node`` has a row of weights for each index."""
+        return channel_dims(node, lambda found: self.network.get_submodule(found.target).channel_dims, self._channels)
+
+    def _adopt(self, node: fx.Node, like: fx.Node, function: Callable, *args, **kwargs) -> fx.Node:
+        """A new node's place in the user's model, its value's shape and whether it varies."""
         node.meta = {key: like.meta[key] for key in ("nn_module_stack", "stack_trace") if key in like.meta}
-        self.varying.add(node)
+        fakes, fake_kwargs = fx.node.map_arg((args, kwargs), lambda source: source.meta["val"])
+        with self._fake_mode():
+            node.meta["val"] = function(*fakes, **fake_kwargs)
+        if any(map(self.varies, node.all_input_nodes)):
+            self.varying.add(node)
+        elif any(source in self.static for source in node.all_input_nodes):
+            self.static.add(node)
         return node
+
+    def _fake_mode(self) -> FakeTensorMode:
+        values = (node.meta.get("val") for node in self.graph.nodes if node.op == "placeholder")
+        return next(value.fake_mode for value in values if isinstance(value, FakeTensor))
 
     def _unused_name(self, node: fx.Node) -> str:
         stack = node.meta.get("nn_module_stack") or {}

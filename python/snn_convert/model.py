@@ -43,6 +43,7 @@ class SpikingModel(nn.Module):
         self.input_spec, self.output_spec = traced.input_spec, traced.output_spec
         self.encoder = encoder
         self.engine = Engine(self.network, encoded=encoder != "direct")
+        self.measures_each_run = False
         self.set_schedule(schedule, timesteps)
 
     def set_schedule(self, schedule: Schedule, timesteps: int) -> None:
@@ -94,19 +95,17 @@ class SpikingModel(nn.Module):
 
     @torch.no_grad()
     def measure_offsets(self, *args: Any, **kwargs: Any) -> None:
-        """Measure what every neuron's inputs deliver with all feeding neurons firing plus with none (two probes)."""
+        """Measure what every neuron's inputs deliver with all feeding neurons firing plus with none (two probes).
+
+        Where they depend on the sample (masks) or on the batch (windows merged into it), every run measures its own.
+        """
         leaves = self.flat_inputs(args, kwargs)
         inputs = [leaf[:1] if isinstance(leaf, Tensor) and leaf.ndim else leaf for leaf in leaves]
         values = self.engine.start(inputs, lambda population, x: population(*x))
-
-        def probe(node: fx.Node, currents: list[Tensor]) -> Tensor:
-            value = values[node]
-            if node.op == "call_module":
-                self.engine.population(node).set_offsets([current.sum(dim=0) for current in currents])
-            firing = self.engine.population(node).scale if node.op == "call_module" else torch.ones_like(value)
-            return torch.stack([firing.expand_as(value), torch.zeros_like(value)])
-
-        self.engine.run_steps(values, probe, steps=2)
+        offsets = self.engine.offsets(values)
+        for node, measured in offsets.items():
+            self.engine.population(node).set_offsets(measured)
+        self.measures_each_run = self.engine.has_coefficients or not self.engine.fits_every_batch(offsets)
         self.engine.plan_products(values)
 
     def flat_inputs(self, args: tuple, kwargs: dict) -> list[Any]:
@@ -132,6 +131,7 @@ class Run:
             else:
                 x = [values[source] for source in node.args]
                 self.state[node] = self.engine.population(node).initial_state(x)
+        self.offsets = self.engine.offsets(values) if model.measures_each_run else {}
         self.values = {node: v for node, v in values.items() if self.engine.kinds[node] in (Kind.FIXED, Kind.STATIC)}
 
     def advance_to(self, step: int) -> None:
@@ -152,7 +152,8 @@ class Run:
             emissions, self.state[node] = encode(self.model.encoder, x, self.state[node], eta)
             return emissions
         population = self.engine.population(node)
-        emission, self.state[node] = population.advance(currents, eta, self.state[node], population.offsets)
+        offsets = self.offsets.get(node, population.offsets)
+        emission, self.state[node] = population.advance(currents, eta, self.state[node], offsets)
         if self.spikes is not None:
             self.spikes[node] = self.spikes.get(node, 0) + emission.train.count()
         return emission

@@ -25,17 +25,24 @@ class Population(nn.Module):
         activation: name of ``h`` in ``snn_kernels.ACTIVATIONS``; ``parameters_`` are its parameters.
         scale, v0: output scale ``c`` and initial estimate; broadcast against one sample.
         offset_0, offset_1: the current with every feeding neuron firing plus the one with none firing, per input.
-        channel_dim: the dimension of the output that a per-channel scale runs along.
+        channel_dims: the dimensions of the output that a per-channel scale runs along.
+        batch_dim: the dimension that holds the samples.
     """
 
-    def __init__(self, activation: ActivationSpec, arity: int = 1, channel_dim: int = 1):
+    def __init__(self, activation: ActivationSpec, arity: int = 1, channel_dim: int | Sequence[int] = 1):
         super().__init__()
         row, values = resolve(activation, arity)
-        self.activation, self.arity, self.channel_dim = row.name, arity, channel_dim
+        self.activation = row.name
         self._function = row.function
         self.constants = [f"constant_{i}" for i in range(len(values))]
         for name, value in zip(self.constants, values):
             self.register_buffer(name, torch.as_tensor(value, dtype=torch.float32))
+        self._prepare(arity, channel_dim)
+
+    def _prepare(self, arity: int, channel_dim: int | Sequence[int]) -> None:
+        dims = (channel_dim,) if isinstance(channel_dim, int) else channel_dim
+        self.arity, self.channel_dims = arity, tuple(dims)
+        self.batch_dim = 0
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("v0", torch.zeros(()))
         for k in range(arity):

@@ -19,6 +19,8 @@ class Recipe:
         scale: ``channel`` (every population, per channel, the range of its output around ``v0``), ``paper``
             (ReLU per neuron, the others 1) or a number for all.
         v0: ``mean`` (per channel, of the calibration outputs) or ``zero``.
+        normalisation: softmax and layer, group, instance and RMS normalisation as chains of elementwise populations
+            (``decomposed``) or as one population each that chases the whole function (``vector``).
         substitutes: activations that are used in place of others.
     """
 
@@ -26,6 +28,7 @@ class Recipe:
     schedule: Schedule | None
     scale: str | float
     v0: str
+    normalisation: str = "vector"
     substitutes: dict[str, str] = field(default_factory=dict)
 
 
@@ -36,6 +39,7 @@ RECIPES = {
         schedule=Exponential(0.15, 0.95),
         scale="paper",
         v0="zero",
+        normalisation="decomposed",
         substitutes={"gelu": "gelu_sigmoid", "gelu_tanh": "gelu_sigmoid"},
     ),
 }

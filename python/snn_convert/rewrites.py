@@ -12,6 +12,9 @@ from torch import Tensor, fx
 from snn_kernels.activations import ActivationSpec
 
 from .errors import UnsupportedOperation
+from .rewrites_attention import ATTENTION, matmul
+from .rewrites_norm import NORMALISATIONS
+from .rewrites_small import SMALL
 from .rules import argument
 
 if TYPE_CHECKING:
@@ -27,9 +30,11 @@ def binary(lowering: Lowering, node: fx.Node, function: ActivationSpec) -> None:
     a, b = node.args[:2]
     if a is b and function == "multiply":
         return lowering.replace(node, lowering.population(node, "square", a))
-    if lowering.varies(a):
+    if function == "matmul" and lowering.varies(a):
+        return lowering.replace(node, matmul(lowering, node, a, b))
+    if lowering.varies(a) or (isinstance(a, fx.Node) and function in ("maximum", "minimum")):
         return lowering.replace(node, lowering.population(node, function, a, b))
-    if function == "multiply":  # constant * activation is affine
+    if function in ("multiply", "matmul"):  # constant * activation is affine
         lowering.varying.add(node)
         return None
     if function == "divide":  # constant / activation
@@ -140,4 +145,7 @@ def _level(lowering: Lowering, node: fx.Node, elements: list[fx.Node], channel_d
 REWRITES: dict[Callable, Callable[[Lowering, fx.Node], None]] = {
     aten._native_batch_norm_legit_no_training.default: batch_norm,
     aten.max_pool2d.default: max_pool2d,
+    **ATTENTION,
+    **NORMALISATIONS,
+    **SMALL,
 }

@@ -15,7 +15,19 @@ from torch import fx
 
 from snn_kernels.activations import ActivationSpec
 
-__all__ = ["AFFINE", "BINARY", "TRANSPARENT", "UNARY", "argument"]
+__all__ = [
+    "AFFINE",
+    "ASSERTIONS",
+    "BINARY",
+    "LEARNED",
+    "SHAPE_ONLY",
+    "TRANSPARENT",
+    "UNARY",
+    "argument",
+    "einsum_of_two",
+    "is_additive",
+    "passes_on",
+]
 
 aten = torch.ops.aten
 
@@ -38,6 +50,10 @@ def _clamp(node: fx.Node) -> ActivationSpec:
     if low == 0 and high is None:
         return "relu"
     return ("hardtanh", -math.inf if low is None else float(low), math.inf if high is None else float(high))
+
+
+def _clamp_max(node: fx.Node) -> ActivationSpec:
+    return ("hardtanh", -math.inf, float(node.args[1]))
 
 
 def _pow(node: fx.Node) -> ActivationSpec:
@@ -68,6 +84,7 @@ UNARY: dict[Callable, Callable[[fx.Node], ActivationSpec]] = {
     aten.hardtanh.default: _hardtanh,
     aten.clamp.default: _clamp,
     aten.clamp_min.default: _clamp,
+    aten.clamp_max.default: _clamp_max,
     aten.leaky_relu.default: lambda node: ("leaky_relu", float(argument(node, 1, "negative_slope", 0.01))),
     aten.hardsigmoid.default: lambda node: "hardsigmoid",
     aten.hardswish.default: lambda node: "hardswish",
@@ -98,6 +115,9 @@ BINARY: dict[Callable, ActivationSpec] = {
     aten.min.other: "minimum",
     aten.mul.Tensor: "multiply",
     aten.div.Tensor: "divide",
+    aten.matmul.default: "matmul",
+    aten.mm.default: "matmul",
+    aten.bmm.default: "matmul",
 }
 
 # Nodes that pass their first argument on.
@@ -109,7 +129,48 @@ TRANSPARENT = {
     aten.dropout.default,
     aten.feature_dropout.default,
     aten.lift_fresh_copy.default,
+    aten.native_dropout.default,
+    aten.alpha_dropout.default,
 }
+
+
+def passes_on(node: fx.Node) -> bool:
+    """Whether ``node`` gives its first argument as it is: a cast between real types, a slice or padding of nothing."""
+    if node.target in CASTS:
+        return node.meta["val"].is_floating_point()
+    if node.target is aten.slice.Tensor:
+        start, end, step = (argument(node, i, name, 0) for i, name in ((2, "start"), (3, "end"), (4, "step")))
+        return not start and (end is None or end == WHOLE) and step in (0, 1)
+    if node.target in (aten.pad.default, aten.constant_pad_nd.default):
+        return not any(node.args[1])
+    return False
+
+
+WHOLE = 2**63 - 1  # the end of a slice that takes everything
+CASTS = {aten._to_copy.default, aten.to.dtype, aten.to.dtype_layout, aten.to.device, aten.type_as.default}
+
+# Checks that the export leaves behind; they compute nothing.
+ASSERTIONS = {aten._assert_tensor_metadata.default, aten._assert_scalar.default, aten._assert_async.msg}
+
+# What depends on the shape of its first argument alone.
+SHAPE_ONLY = {
+    aten.sym_size.int,
+    aten.zeros_like.default,
+    aten.ones_like.default,
+    aten.full_like.default,
+    aten.new_zeros.default,
+    aten.new_ones.default,
+    aten.new_full.default,
+}
+
+# Learned maps: of integer inputs (tokens, one-hot codes) they give the analog values that enter the network.
+LEARNED = {aten.embedding.default, aten.linear.default, aten.conv1d.default, aten.conv2d.default}
+
+
+def einsum_of_two(equation: str, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """``torch.einsum`` with each operand an argument of its own."""
+    return torch.einsum(equation, a, b)
+
 
 # Affine in every tensor that enters together: L(f) = A f + b.
 _JOINTLY = (
@@ -123,10 +184,28 @@ _JOINTLY = (
     aten.mean.default,
     aten.sum.dim_IntList,
     aten.sum.default,
+    aten.cumsum.default,
     aten.avg_pool1d.default,
     aten.avg_pool2d.default,
     aten.adaptive_avg_pool1d.default,
     aten.adaptive_avg_pool2d.default,
+    aten.avg_pool3d.default,
+    aten.adaptive_avg_pool3d.default,
+    aten.upsample_nearest1d.vec,
+    aten.upsample_nearest1d.default,
+    aten.upsample_linear1d.vec,
+    aten.upsample_linear1d.default,
+    aten.upsample_nearest2d.vec,
+    aten.upsample_nearest2d.default,
+    aten.upsample_bilinear2d.vec,
+    aten.upsample_bilinear2d.default,
+    aten.upsample_bicubic2d.vec,
+    aten.upsample_bicubic2d.default,
+    aten.pixel_shuffle.default,
+    aten.pixel_unshuffle.default,
+    aten.channel_shuffle.default,
+    aten.im2col.default,
+    aten.unfold.default,
     aten.pad.default,
     aten.constant_pad_nd.default,
     aten.reshape.default,
@@ -140,6 +219,10 @@ _JOINTLY = (
     aten.squeeze.dim,
     aten.squeeze.dims,
     aten.expand.default,
+    aten.repeat.default,
+    aten.repeat_interleave.self_int,
+    aten.slice_scatter.default,
+    aten.select_scatter.default,
     aten.slice.Tensor,
     aten.select.int,
     aten.index_select.default,
@@ -156,6 +239,13 @@ _IN_FIRST = (
     aten.linear.default,
     aten.conv1d.default,
     aten.conv2d.default,
+    aten.conv3d.default,
+    aten.conv1d.padding,
+    aten.conv2d.padding,
+    aten.conv_transpose1d.default,
+    aten.conv_transpose2d.input,
+    aten.index.Tensor,
+    aten.gather.default,
     aten.mul.Tensor,
     aten.mul.Scalar,
     aten.div.Tensor,
@@ -165,7 +255,8 @@ _IN_FIRST = (
     aten.bmm.default,
 )
 # Affine in the second argument while the first stays as it is.
-_IN_SECOND = (aten.mul.Tensor, aten.matmul.default, aten.mm.default, aten.bmm.default)
+_IN_SECOND = (aten.mul.Tensor, aten.matmul.default, aten.mm.default, aten.bmm.default, einsum_of_two)
+_IN_THIRD = (einsum_of_two,)
 
 # For each affine operation, the groups of arguments that may depend on the input together.
 AFFINE: dict[Callable, list[tuple[int, ...] | None]] = {}
@@ -175,3 +266,11 @@ for _op in _IN_FIRST:
     AFFINE.setdefault(_op, []).append((0,))
 for _op in _IN_SECOND:
     AFFINE.setdefault(_op, []).append((1,))
+for _op in _IN_THIRD:
+    AFFINE.setdefault(_op, []).append((2,))
+AFFINE[aten.where.self] = [(1, 2)]
+
+
+def is_additive(node: fx.Node) -> bool:
+    """Whether all tensors that enter an affine ``node`` are added up; if not, some are its coefficients."""
+    return None in AFFINE.get(node.target, ())

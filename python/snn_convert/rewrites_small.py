@@ -1,0 +1,120 @@
+"""Operations that are a few lines of others: gates, norms, variances, sums of products."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import fx
+
+from .errors import UnsupportedOperation
+from .rewrites_attention import matmul
+from .rules import argument
+
+if TYPE_CHECKING:
+    from .lower import Lowering
+
+__all__ = ["SMALL"]
+
+aten = torch.ops.aten
+
+
+def product(lowering: Lowering, like: fx.Node, a: fx.Node, b: fx.Node) -> fx.Node:
+    """``a * b``: a population if both vary."""
+    if lowering.varies(a) and lowering.varies(b):
+        return lowering.population(like, "multiply", a, b)
+    return lowering.call(like, aten.mul.Tensor, a, b)
+
+
+def _scaled(lowering: Lowering, like: fx.Node, x: fx.Node, factor: float) -> fx.Node:
+    return x if factor == 1 else lowering.call(like, aten.mul.Tensor, x, factor)
+
+
+def addcmul(lowering: Lowering, node: fx.Node) -> None:
+    """``x + value * a * b``."""
+    x, a, b = node.args[:3]
+    term = _scaled(lowering, node, product(lowering, node, a, b), node.kwargs.get("value", 1))
+    return lowering.replace(node, lowering.call(node, aten.add.Tensor, x, term))
+
+
+def addmm(lowering: Lowering, node: fx.Node) -> None:
+    """``beta * x + alpha * (a @ b)``; ``addmm`` and ``baddbmm``."""
+    x, a, b = node.args[:3]
+    term = _scaled(lowering, node, matmul(lowering, node, a, b), node.kwargs.get("alpha", 1))
+    x = _scaled(lowering, node, x, node.kwargs.get("beta", 1))
+    return lowering.replace(node, lowering.call(node, aten.add.Tensor, term, x))
+
+
+def vector_norm(lowering: Lowering, node: fx.Node) -> None:
+    """``sqrt(sum(x**2))`` or ``sum(|x|)``."""
+    x, order = node.args[0], float(argument(node, 1, "ord", 2))
+    dims, keepdim = argument(node, 2, "dim"), argument(node, 3, "keepdim", False)
+    if order not in (1.0, 2.0) or dims is None:
+        raise UnsupportedOperation(node, "norms of order 1 and 2 over named dimensions are supported")
+    terms = lowering.population(node, "square" if order == 2.0 else "abs", x)
+    total = lowering.call(node, aten.sum.dim_IntList, terms, list(dims), keepdim)
+    return lowering.replace(node, total if order == 1.0 else lowering.population(node, "sqrt", total))
+
+
+def variance(lowering: Lowering, node: fx.Node) -> None:
+    """``sum((x - mean)**2) / (n - correction)``, and its root."""
+    x, dims = node.args[0], argument(node, 1, "dim")
+    correction, keepdim = node.kwargs.get("correction", 1), node.kwargs.get("keepdim", False)
+    if dims is None:
+        raise UnsupportedOperation(node, "name the dimensions of the variance")
+    mean = lowering.call(node, aten.mean.dim, x, list(dims), True)
+    squares = lowering.population(node, "square", lowering.call(node, aten.sub.Tensor, x, mean))
+    count = math.prod(int(x.meta["val"].shape[d]) for d in dims)
+    total = lowering.call(node, aten.sum.dim_IntList, squares, list(dims), keepdim)
+    result = lowering.call(node, aten.mul.Tensor, total, 1 / (count - (1 if correction is None else correction)))
+    root = node.target is aten.std.correction
+    return lowering.replace(node, lowering.population(node, "sqrt", result) if root else result)
+
+
+def glu(lowering: Lowering, node: fx.Node) -> None:
+    """``a * sigmoid(b)`` of the halves."""
+    x, dim = node.args[0], argument(node, 1, "dim", -1)
+    half = int(x.meta["val"].shape[dim]) // 2
+    a = lowering.call(node, aten.slice.Tensor, x, dim, 0, half)
+    b = lowering.call(node, aten.slice.Tensor, x, dim, half, 2 * half)
+    return lowering.replace(node, lowering.population(node, "multiply", a, lowering.population(node, "sigmoid", b)))
+
+
+def prelu(lowering: Lowering, node: fx.Node) -> None:
+    """Leaky relu with a slope a channel."""
+    x, slope = node.args[0], lowering.tensor(node.args[1])
+    if slope.numel() > 1:
+        slope = slope.reshape(-1, *[1] * (x.meta["val"].ndim - 2))
+    return lowering.replace(node, lowering.population(node, ("leaky_relu", slope), x))
+
+
+def log_sigmoid(lowering: Lowering, node: fx.Node) -> None:
+    """``-softplus(-x)``."""
+    softplus = lowering.population(node, "softplus", lowering.call(node, aten.neg.default, node.args[0]))
+    return lowering.replace(node, lowering.call(node, aten.neg.default, softplus))
+
+
+def expand_as(lowering: Lowering, node: fx.Node) -> None:
+    """Only the shape of the other tensor is used."""
+    x, other = node.args[:2]
+    sizes = [
+        size if isinstance(size, int) else lowering.call(node, aten.sym_size.int, other, d)
+        for d, size in enumerate(other.meta["val"].shape)
+    ]
+    return lowering.replace(node, lowering.call(node, aten.expand.default, x, sizes))
+
+
+SMALL: dict[Callable, Callable[[Lowering, fx.Node], None]] = {
+    aten.addcmul.default: addcmul,
+    aten.addmm.default: addmm,
+    aten.baddbmm.default: addmm,
+    aten.linalg_vector_norm.default: vector_norm,
+    aten.var.correction: variance,
+    aten.std.correction: variance,
+    aten.glu.default: glu,
+    aten.prelu.default: prelu,
+    aten.log_sigmoid.default: log_sigmoid,
+    aten.expand_as.default: expand_as,
+}

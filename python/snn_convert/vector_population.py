@@ -1,0 +1,81 @@
+"""Neurons whose target is a function of more than their own decoded inputs: a product, a softmax, a normalisation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from snn_kernels import NeuronState, pack
+from snn_kernels.ops.signgd.reference import signgd_step
+
+from .packed import Emission, Product, as_dense
+from .population import Population
+
+__all__ = ["VECTOR_FUNCTIONS", "VectorPopulation"]
+
+
+def _masked_softmax(x: Tensor, keep: Tensor, *, dim: int) -> Tensor:
+    """Softmax over the elements where ``keep`` is 1; 0 elsewhere, and in rows that keep none."""
+    e = torch.softmax(x.masked_fill(keep == 0, -math.inf), dim)
+    return torch.where(keep.amax(dim, keepdim=True) > 0, e, 0.0)
+
+
+VECTOR_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+    "matmul": torch.matmul,
+    "einsum": lambda a, b, *, equation: torch.einsum(equation, a, b),
+    "softmax": lambda x, *, dim: torch.softmax(x, dim),
+    "masked_softmax": _masked_softmax,
+    "log_softmax": lambda x, *, dim: torch.log_softmax(x, dim),
+    "layer_norm": lambda x, *, shape, weight, bias, eps: F.layer_norm(x, shape, weight, bias, eps),
+    "rms_norm": lambda x, *, shape, weight, eps: F.rms_norm(x, shape, weight, eps),
+    "group_norm": lambda x, *, groups, weight, bias, eps: F.group_norm(x, groups, weight, bias, eps),
+}
+
+
+class VectorPopulation(Population):
+    """Neurons that chase one function of whole decoded operands, one neuron an element of its value.
+
+    With operands ``x_k`` and a function ``h``, for every step::
+
+        x_k <- x_k - eta[t] * (2 * current_k[t] - offset_k)
+        s[t] = 1 if v >= h(x_1, x_2, ...) else 0                elementwise, against each neuron's own element
+        v <- v - eta[t] * scale * (2 * s[t] - 1)
+
+    This is the signGD neuron of Oh & Lee with a target that its neighbours share: for ``matmul`` the product of the
+    two decoded matrices. An operand that no neuron feeds has no current and keeps its value.
+
+    The steps are made one after the other in PyTorch, since all of a step's decoded operands enter every target.
+    """
+
+    def __init__(self, function: str, arity: int, channel_dim: int | Sequence[int], **parameters: Any):
+        super(Population, self).__init__()
+        self.activation, self.constants, self.parameters_ = function, [], {}
+        for name, value in parameters.items():
+            if isinstance(value, Tensor):
+                self.register_buffer(name, value.detach())
+                self.constants.append(name)
+            else:
+                self.parameters_[name] = value
+        self._prepare(arity, channel_dim)
+
+    def forward(self, *x: Tensor) -> Tensor:
+        tensors = {name: getattr(self, name) for name in self.constants}
+        return VECTOR_FUNCTIONS[self.activation](*x, **self.parameters_, **tensors)
+
+    def initial_state(self, x: Sequence[Tensor]) -> NeuronState:
+        return NeuronState(tuple(x), self.v0.expand(self(*x).shape))
+
+    def advance(
+        self, currents: Sequence[Tensor | Product], eta: Tensor, state: NeuronState, offsets: Sequence[Tensor]
+    ) -> tuple[Emission, NeuronState]:
+        currents = [as_dense(current) for current in currents]
+        x, v, spikes = list(state.x), state.v, []
+        for t, step in enumerate(eta):
+            spike, x, v = signgd_step([current[t] for current in currents], step, self, offsets, self.scale, x, v)
+            spikes.append(spike)
+        return Emission.of(pack(torch.stack(spikes)), self.scale), NeuronState(tuple(x), v)

@@ -1,0 +1,84 @@
+"""Trains stay packed between the layers of a converted network, and the spikes are the same as without that."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from models import images
+from oracle import oracle_outputs
+from torch import nn
+
+from snn_convert import convert, engine, packed
+from snn_kernels import _C
+from snn_kernels.schedules import Exponential
+
+avx512 = pytest.mark.skipif(_C.isa != "avx512", reason="packed products are used with AVX-512 alone")
+
+
+class Wide(nn.Module):
+    """Convolutions and linear maps behind neurons, directly and through reshapes, one of them with two users."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 20, 3, padding=1), nn.Conv2d(20, 24, 3, stride=2, padding=1)
+        self.hidden, self.gate = nn.Linear(24 * 16, 33), nn.Linear(33, 33)
+        self.head = nn.Linear(33, 17)
+
+    def forward(self, x):
+        x = torch.relu(self.first(x))
+        x = torch.relu(self.second(x))
+        x = torch.nn.functional.gelu(self.hidden(x.transpose(1, 2).transpose(1, 2).flatten(1)))
+        y = self.gate(x)
+        return self.head(torch.relu(y) + y)
+
+
+def converted(**options):
+    torch.manual_seed(0)
+    model = Wide().eval()
+    return model, convert(model, [images(16, seed=2)], timesteps=20, schedule=Exponential(0.3, 0.9), **options)
+
+
+@avx512
+def test_products_are_taken_from_packed_trains():
+    model, snn = converted()
+    by_target = [str(node.target) for node in snn.engine.amplitudes]
+    assert by_target == ["aten.conv2d.default", "aten.linear.default", "aten.linear.default"]
+    x = images(5)
+    for output, wanted in zip(snn.outputs_at(x, steps=[7, 20]), oracle_outputs(model, x, snn, [7, 20])):
+        assert (output - wanted).norm() <= 1e-3 * wanted.norm()
+
+
+@avx512
+def test_packed_and_dense_products_agree(monkeypatch):
+    _, snn = converted()
+    x = images(5)
+    output = snn(x)
+    monkeypatch.setattr(engine, "FEWEST_OUTPUTS", 10**9)
+    _, dense = converted()
+    assert snn.engine.amplitudes
+    assert not dense.engine.amplitudes
+    assert (output - dense(x)).norm() <= 1e-3 * output.norm()
+
+
+@avx512
+def test_currents_of_fused_layers_never_exist(monkeypatch):
+    """Only the product with two users, and no other, is ever taken apart from its neurons."""
+    _, snn = converted()
+    taken = []
+    original = packed.Product.dense
+    monkeypatch.setattr(packed.Product, "dense", lambda self: taken.append(self.weight.shape) or original(self))
+    snn(images(5))
+    assert set(taken) <= {(33, 33)}
+
+
+def test_a_scale_per_neuron_is_not_folded():
+    """The paper's scales differ from position to position, so convolutions of them cannot read trains."""
+    _, snn = converted(recipe="paper")
+    assert not any("conv2d" in str(node.target) for node in snn.engine.amplitudes)
+
+
+def test_common_amplitude():
+    scale = torch.rand(1, 4, 1, 1).expand(2, 4, 3, 3)
+    assert torch.equal(packed.common_amplitude(scale, 1), scale[0, :, 0, 0])
+    assert packed.common_amplitude(scale, -1) is None
+    assert packed.common_amplitude(torch.rand(2, 4), -1) is None

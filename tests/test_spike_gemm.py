@@ -1,0 +1,238 @@
+"""Products of packed trains: every method against float64, and the fused ops against the two apart."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import snn_kernels as sk
+from snn_kernels import _C
+
+METHODS = ["dense", "event", "unpack", "auto"]
+
+
+def random_train(*shape: int, density: float = 0.47, seed: int = 0) -> sk.SpikeTrain:
+    return sk.pack(torch.rand(shape, generator=torch.Generator().manual_seed(seed)) < density)
+
+
+def random(*shape: int, seed: int = 1) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def assert_like_a_float32_product(output: torch.Tensor, wanted: torch.Tensor, summands: int) -> None:
+    """Each addition rounds once: the error grows at most linearly in the summands, typically with their root. The
+    spread of random weights makes ``sqrt(summands)`` the size of a typical sum, so this is about 2 ulp a root."""
+    assert output.dtype == torch.float32
+    assert output.shape == wanted.shape
+    bound = 4 * torch.finfo(torch.float32).eps * max(summands, 1) ** 0.5 * max(summands, 1) ** 0.5
+    assert (output.double() - wanted).abs().max().item() <= bound if wanted.numel() else True
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("timesteps", [1, 7, 8, 9, 33])
+@pytest.mark.parametrize(
+    ("rows", "inputs", "outputs"), [(1, 1, 1), (5, 7, 3), (3, 63, 17), (17, 500, 33), (33, 16, 70)]
+)
+def test_linear(method, timesteps, rows, inputs, outputs):
+    train, weight, bias = random_train(timesteps, rows, inputs), random(outputs, inputs), random(outputs, seed=2)
+    amplitude = random(inputs, seed=3).abs()
+    wanted = (train.unpack().double() * amplitude.double()) @ weight.double().t() + bias.double()
+    output = sk.spike_linear(train, weight, bias, amplitude=amplitude, method=method)
+    assert_like_a_float32_product(output, wanted, inputs)
+    plain = sk.spike_linear(train, weight, method=method)
+    assert_like_a_float32_product(plain, train.unpack().double() @ weight.double().t(), inputs)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_linear_reads_views_in_place(method):
+    """Rows and inputs may lie anywhere: permuted, sliced, with several batch dimensions."""
+    weight = random(19, 12)
+    train = random_train(10, 12, 4, 5).permute(1, 2, 0)
+    assert_like_a_float32_product(
+        sk.spike_linear(train, weight, method=method), train.unpack().double() @ weight.double().t(), 12
+    )
+    part = random_train(10, 6, 30)[:, 3:27:2]
+    assert_like_a_float32_product(
+        sk.spike_linear(part, weight, method=method), part.unpack().double() @ weight.double().t(), 12
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0), (0, 0)])
+def test_linear_of_nothing(method, shape):
+    rows, inputs = shape
+    bias = random(3)
+    output = sk.spike_linear(random_train(9, rows, inputs), random(3, inputs), bias, method=method)
+    torch.testing.assert_close(output, bias.expand(9, rows, 3))
+
+
+GEOMETRIES = [
+    {},
+    {"stride": 2, "padding": 1},
+    {"padding": (2, 0), "dilation": 2},
+    {"stride": (1, 3), "padding": (0, 1), "dilation": (2, 1)},
+    {"groups": 2, "padding": 1},
+    {"groups": 4},
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_convolution(method, geometry):
+    train = random_train(9, 3, 4, 9, 7)
+    weight, bias, amplitude = random(8, 4 // geometry.get("groups", 1), 3, 2), random(8), random(4).abs()
+    values = (train.unpack().double() * amplitude.double().reshape(-1, 1, 1)).flatten(0, 1)
+    wanted = F.conv2d(values, weight.double(), bias.double(), **geometry).unflatten(0, (9, 3))
+    output = sk.spike_conv2d(train, weight, bias, **geometry, amplitude=amplitude, method=method)
+    assert_like_a_float32_product(output, wanted, weight[0].numel())
+    channels_last = sk.pack(train.unpack().permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3))
+    assert channels_last.bytes.stride(2) == 1
+    again = sk.spike_conv2d(channels_last, weight, bias, **geometry, amplitude=amplitude, method=method)
+    torch.testing.assert_close(again, output)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_convolution_1d(method):
+    train, weight, bias = random_train(9, 3, 4, 11), random(6, 2, 3), random(6)
+    wanted = F.conv1d(train.unpack().double().flatten(0, 1), weight.double(), bias.double(), 2, 1, 1, 2)
+    output = sk.spike_conv1d(train, weight, bias, 2, 1, 1, 2, method=method)
+    assert_like_a_float32_product(output.flatten(0, 1), wanted, 6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_weights_are_used_exactly(dtype):
+    train, weight = random_train(8, 4, 40), random(24, 40).to(dtype)
+    wanted = train.unpack().double() @ weight.double().t()
+    assert_like_a_float32_product(sk.spike_linear(train, weight, method="dense"), wanted, 40)
+
+
+def test_methods_add_the_same_numbers_every_time():
+    train, weight = random_train(32, 70, 300), random(90, 300)
+    threads = torch.get_num_threads()
+    for method in METHODS:
+        first = sk.spike_linear(train, weight, method=method)
+        assert all(torch.equal(first, sk.spike_linear(train, weight, method=method)) for _ in range(3))
+        if method in ("dense", "event"):
+            torch.set_num_threads(1)
+            alone = sk.spike_linear(train, weight, method=method)
+            torch.set_num_threads(threads)
+            assert torch.equal(first, alone)
+
+
+def test_auto_takes_events_for_sparse_trains(monkeypatch):
+    from snn_kernels.ops.spike_gemm.cpu import resolve_method
+
+    sparse, dense = (random_train(16, 8, 64, density=density) for density in (0.02, 0.5))
+    assert resolve_method("auto", sparse.bytes, 16, 64) == "event"
+    assert resolve_method("auto", dense.bytes, 16, 64) == ("dense" if _C.isa == "avx512" else "unpack")
+    assert resolve_method("auto", dense.bytes, 16, 2) == "unpack"
+    assert resolve_method("dense", sparse.bytes, 16, 64) == "dense"
+
+
+FIELDS = {
+    "numbers": {"offset": 0.7, "x0": 0.1, "scale": 0.5, "v0": 0.2},
+    "per feature": {"offset": random(33), "x0": random(33, seed=4), "scale": random(33).abs() + 0.1, "v0": random(33)},
+    "per neuron": {
+        "offset": random(17, 33), "x0": random(17, 33), "scale": random(17, 33).abs() + 0.1, "v0": random(17, 33)
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("timesteps", [1, 7, 8, 9, 33])
+@pytest.mark.parametrize("fields", FIELDS)
+@pytest.mark.parametrize("activation", ["relu", "gelu", ("leaky_relu", random(33).abs())])
+def test_fused_linear_is_the_two_apart(timesteps, fields, activation):
+    train, weight, bias = random_train(timesteps, 17, 50), random(33, 50) / 7, random(33)
+    eta, fields = sk.schedules.Exponential(0.4, 0.9).table(timesteps), FIELDS[fields]
+    current = sk.spike_linear(train, weight, bias, amplitude=0.5, method="dense")
+    neuron = {("bias" if name == "x0" else name): value for name, value in fields.items()}
+    spikes, state = sk.signgd(current, eta, activation, **neuron)
+    fused, fused_state = sk.spike_linear_signgd(train, weight, bias, eta, activation, amplitude=0.5, **fields)
+    assert torch.equal(fused.bytes, spikes.bytes)
+    assert torch.equal(fused_state.x, state.x)
+    assert torch.equal(fused_state.v, state.v)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_fused_convolution_is_the_two_apart(geometry):
+    train, weight, bias = random_train(12, 3, 4, 9, 7), random(8, 4 // geometry.get("groups", 1), 3, 2) / 4, random(8)
+    eta, offset = sk.schedules.Exponential(0.4, 0.9).table(12), random(8, 1, 1)
+    spikes, state = sk.signgd(sk.spike_conv2d(train, weight, bias, **geometry), eta, "relu", offset=offset)
+    fused, fused_state = sk.spike_conv2d_signgd(train, weight, bias, eta, "relu", **geometry, offset=offset)
+    assert torch.equal(fused.bytes, spikes.bytes)
+    assert torch.equal(fused_state.v, state.v)
+
+
+def test_fused_state_is_passed_on():
+    train, weight = random_train(24, 17, 50), random(33, 50) / 7
+    eta = sk.schedules.Exponential(0.4, 0.9).table(24)
+    whole, whole_state = sk.spike_linear_signgd(train, weight, None, eta, "relu")
+    state, parts = None, []
+    for start in (0, 8, 16):
+        part = sk.SpikeTrain(train.bytes[start // 8 : start // 8 + 1], 8)
+        spikes, state = sk.spike_linear_signgd(part, weight, None, eta[start : start + 8], "relu", state=state)
+        parts.append(spikes.bytes)
+    assert torch.equal(torch.cat(parts), whole.bytes)
+    assert torch.equal(state.v, whole_state.v)
+
+
+def test_fused_against_the_reference():
+    """Another order of addition moves a current by ulps: a spike may differ only where the reference's own estimate and
+    target are that close. Here the reference recomputes both along the fused op's own spikes."""
+    train, weight = random_train(16, 9, 40), random(21, 40) / 6
+    eta = sk.schedules.Exponential(0.4, 0.9).table(16)
+    fused, _ = sk.spike_linear_signgd(train, weight, None, eta, "relu", backend="cpu")
+    current = sk.spike_linear(train, weight, backend="reference").double()
+    x, v = torch.zeros(9, 21, dtype=torch.float64), torch.zeros(9, 21, dtype=torch.float64)
+    for t, spike in enumerate(fused.unpack(torch.float64)):
+        x = x - eta[t].double() * (2 * current[t] - 1)
+        gap = v - x.relu()
+        crossed = (gap >= 0) != (spike == 1)
+        # 40 summands of size 1/6 and 16 steps: an ulp of the sums each, summed with the step sizes.
+        assert gap[crossed].abs().max().item() < 1e-5 if crossed.any() else True
+        v = v - eta[t].double() * (2 * spike - 1)
+
+
+def test_ops_satisfy_torch():
+    train, weight, bias = random_train(9, 5, 12), random(20, 12), random(20)
+    zero, one, eta = torch.zeros(()), torch.ones(()), sk.schedules.Exponential().table(9)
+    ops = torch.ops.snn_kernels
+    torch.library.opcheck(ops.spike_linear.default, (train.bytes, 9, weight, bias, None, "dense", "cpu"))
+    neuron = (eta, one, zero, one, [], zero, "relu", "cpu")
+    torch.library.opcheck(ops.spike_linear_signgd.default, (train.bytes, 9, weight, bias, None, *neuron))
+    image, kernel = random_train(9, 2, 3, 5, 5), random(8, 3, 3, 3)
+    geometry = ([1, 1], [1, 1], [1, 1], 1)
+    torch.library.opcheck(ops.spike_conv2d.default, (image.bytes, 9, kernel, None, None, *geometry, "dense", "cpu"))
+    torch.library.opcheck(ops.spike_conv2d_signgd.default, (image.bytes, 9, kernel, None, None, *geometry, *neuron))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"train": torch.zeros(3)}, TypeError, "train: expected a SpikeTrain, got Tensor"),
+        ({"weight": torch.zeros(4, 5)}, ValueError, r"weight: expected \[N, K\] for a train of shape \(2, 6\)"),
+        ({"weight": torch.zeros(4, 6).double()}, TypeError, "weight: expected a float32, float16 or bfloat16 tensor"),
+        ({"weight": torch.zeros(6)}, ValueError, "weight: expected 2 dimensions"),
+        ({"bias": torch.zeros(5)}, ValueError, r"bias: expected shape \(4,\)"),
+        ({"amplitude": torch.zeros(5)}, ValueError, r"amplitude: expected a number or shape \(6,\)"),
+        ({"method": "fast"}, ValueError, "method: expected one of auto, dense, event, unpack; got 'fast'"),
+        ({"backend": "cuda"}, ValueError, "backend: expected None or one of cpu, reference"),
+    ],
+)
+def test_linear_errors(arguments, error, message):
+    given = {"train": random_train(8, 2, 6), "weight": torch.zeros(4, 6), **arguments}
+    with pytest.raises(error, match=message):
+        sk.spike_linear(given.pop("train"), given.pop("weight"), given.pop("bias", None), **given)
+
+
+def test_convolution_errors():
+    train = random_train(8, 2, 4, 5, 5)
+    with pytest.raises(ValueError, match=r"train: expected shape \[B, C, H, W\]"):
+        sk.spike_conv2d(random_train(8, 2, 4), torch.zeros(4, 4, 3, 3))
+    with pytest.raises(ValueError, match=r"weight: expected \[N, 4 / groups, kh, kw\]"):
+        sk.spike_conv2d(train, torch.zeros(4, 3, 3, 3))
+    with pytest.raises(ValueError, match="its window does not fit"):
+        sk.spike_conv2d(train, torch.zeros(4, 4, 7, 7))
+    with pytest.raises(ValueError, match=r"eta: expected shape \(8,\)"):
+        sk.spike_conv2d_signgd(train, torch.zeros(4, 4, 3, 3), None, torch.zeros(7), "relu")
