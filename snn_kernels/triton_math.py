@@ -51,10 +51,10 @@ def split_exp(x):
     shifted = x * 1.44269504 + 12582912.0
     n = shifted - 12582912.0
     r = (x - n * 0.693359375) + n * 2.12194440e-4
-    p = r * 1.39504729e-3 + 8.36889108e-3
-    p = p * r + 4.16662129e-2
-    p = p * r + 1.66665186e-1
-    p = p * r + 5.00000012e-1
+    p = r * 1.39504862e-3 + 8.36888786e-3
+    p = p * r + 4.16662059e-2
+    p = p * r + 1.66665189e-1
+    p = p * r + 5.00000010e-1
     return to_bits(shifted) - 0x4B400000, r + r * r * p
 
 
@@ -78,14 +78,14 @@ def log(x):
     bits = to_bits(tl.where(tiny, x * 8388608.0, x)) - 0x3F3504F3
     e = (bits >> 23).to(tl.float32) - tl.where(tiny, 23.0, 0.0)
     z = from_bits((bits & 0x7FFFFF) + 0x3F3504F3) - 1.0
-    p = z * 6.91535679e-2 - 1.18797897e-1
-    p = p * z + 1.18729758e-1
-    p = p * z - 1.23843484e-1
+    p = z * 6.91536807e-2 - 1.17898077e-1
+    p = p * z + 1.18729763e-1
+    p = p * z - 1.23843485e-1
     p = p * z + 1.42186581e-1
-    p = p * z - 1.66692514e-1
-    p = p * z + 2.00022271e-1
+    p = p * z - 1.66692508e-1
+    p = p * z + 2.00022266e-1
     p = p * z - 2.49999866e-1
-    p = p * z + 3.33333099e-1
+    p = p * z + 3.33333104e-1
     finite = (z + (z * z * (p * z - 0.5) - e * 2.12194440e-4)) + e * 0.693359375
     of_edge = tl.where(x == 0.0, -INFINITY, tl.where(x < 0.0, NAN, x))
     return tl.where((x > 0.0) & (x < INFINITY), finite, of_edge)
@@ -102,10 +102,10 @@ def log1p_of_positive(u):
 def tanh(x):
     a = magnitude(x)
     z = x * x
-    p = z * -5.71704000e-3 + 2.06505800e-2
-    p = p * z - 5.37435000e-2
-    p = p * z + 1.33314910e-1
-    p = p * z - 3.33332840e-1
+    p = z * -5.71703656e-3 + 2.06505790e-2
+    p = p * z - 5.37434953e-2
+    p = p * z + 1.33314912e-1
+    p = p * z - 3.33332839e-1
     large = 1.0 - tl.math.div_rn(2.0, exp(a + a) + 1.0)
     return tl.where(a < 0.625, x + x * (z * p), with_sign_of(large, x))
 

@@ -63,3 +63,28 @@ def gelu_mlp() -> nn.Module:
 
 def images(count: int = 6, size: int = 8, seed: int = 1) -> torch.Tensor:
     return torch.randn(count, 1, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def as_trained(model: nn.Module, sample: dict, seed: int = 0) -> nn.Module:
+    """Weights of the size that training leaves: activations of unit scale everywhere, norms and tokens off their
+    defaults. A fresh Hugging Face model has weights so small that its outputs hardly depend on its inputs."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim >= 2 and name.endswith("weight") and "_embeddings." not in name:
+                parameter.normal_(0, parameter[0].numel() ** -0.5, generator=generator)
+            elif parameter.ndim >= 2:
+                parameter.normal_(0, 0.5, generator=generator)
+            elif name.endswith(("weight", "gamma")):
+                parameter.uniform_(0.6, 1.4, generator=generator)
+            elif name.endswith(("bias", "beta")):
+                parameter.normal_(0, 0.1, generator=generator)
+            else:
+                parameter.normal_(0, 0.5, generator=generator)
+        norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+        for norm in norms:
+            norm.momentum = None
+        if norms:
+            model.train()(**sample)
+            model.train()(**sample)
+    return model.eval()

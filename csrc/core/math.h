@@ -46,11 +46,11 @@ SNN_FN ExpParts split_exp(float x) {
     const float shifted = x * 1.44269504f + round;
     const float n = shifted - round;
     const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // ln2 in two parts, n times the first is exact
-    float p = 1.39504729e-3f;
-    p = p * r + 8.36889108e-3f;
-    p = p * r + 4.16662129e-2f;
-    p = p * r + 1.66665186e-1f;
-    p = p * r + 5.00000012e-1f;
+    float p = 1.39504862e-3f;
+    p = p * r + 8.36888786e-3f;
+    p = p * r + 4.16662059e-2f;
+    p = p * r + 1.66665189e-1f;
+    p = p * r + 5.00000010e-1f;
     return {static_cast<int32_t>(to_bits(shifted) - to_bits(round)), r + r * r * p};
 }
 
@@ -75,15 +75,15 @@ SNN_FN float log(float x) {
     const uint32_t bits = to_bits(tiny ? x * 8388608.f : x) - sqrt_half;
     const float e = static_cast<float>(static_cast<int32_t>(bits) >> 23) - (tiny ? 23.f : 0.f);
     const float z = from_bits((bits & 0x7fffffu) + sqrt_half) - 1.f;
-    float p = 6.91535679e-2f;
-    p = p * z - 1.18797897e-1f;
-    p = p * z + 1.18729758e-1f;
-    p = p * z - 1.23843484e-1f;
+    float p = 6.91536807e-2f;
+    p = p * z - 1.17898077e-1f;
+    p = p * z + 1.18729763e-1f;
+    p = p * z - 1.23843485e-1f;
     p = p * z + 1.42186581e-1f;
-    p = p * z - 1.66692514e-1f;
-    p = p * z + 2.00022271e-1f;
+    p = p * z - 1.66692508e-1f;
+    p = p * z + 2.00022266e-1f;
     p = p * z - 2.49999866e-1f;
-    p = p * z + 3.33333099e-1f;
+    p = p * z + 3.33333104e-1f;
     const float finite = (z + (z * z * (p * z - 0.5f) - e * 2.12194440e-4f)) + e * 0.693359375f;
     const float infinity = from_bits(0x7f800000u);
     const float of_edge = x == 0.f ? -infinity : (x < 0.f ? from_bits(0x7fc00000u) : x);
@@ -101,11 +101,11 @@ SNN_FN float log1p_of_positive(float u) {
 SNN_FN float tanh(float x) {
     const float a = magnitude(x);
     const float z = x * x;
-    float p = -5.71704000e-3f;
-    p = p * z + 2.06505800e-2f;
-    p = p * z - 5.37435000e-2f;
-    p = p * z + 1.33314910e-1f;
-    p = p * z - 3.33332840e-1f;
+    float p = -5.71703656e-3f;
+    p = p * z + 2.06505790e-2f;
+    p = p * z - 5.37434953e-2f;
+    p = p * z + 1.33314912e-1f;
+    p = p * z - 3.33332839e-1f;
     const float large = 1.f - 2.f / (exp(a + a) + 1.f);
     return a < 0.625f ? x + x * (z * p) : with_sign_of(large, x);
 }

@@ -33,7 +33,7 @@ def machine() -> dict[str, str]:
     """Processor, cores and threads, GPU if torch has one, operating system."""
     facts = {
         "processor": _processor(),
-        "cores": f"{_cores()} usable, torch runs {torch.get_num_threads()} threads",
+        "cores": f"{_cores()} usable; torch threads: {torch.get_num_threads()}",
         "system": f"{platform.system()} {platform.release()} ({platform.machine()})",
     }
     if torch.cuda.is_available():

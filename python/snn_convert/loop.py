@@ -24,17 +24,19 @@ Record = Callable[[int, str, tuple[Tensor, ...], Tensor, Tensor, Tensor], None]
 
 
 @torch.no_grad()
-def single_step_loop(snn: SpikingModel, *args: Any, timesteps: int | None = None, record: Record | None = None) -> Any:
+def single_step_loop(
+    snn: SpikingModel, *args: Any, timesteps: int | None = None, record: Record | None = None, **kwargs: Any
+) -> Any:
     """Run ``snn``'s dynamics step by step in PyTorch and return the decoded output.
 
     Args:
         snn: the converted network.
-        args: its inputs.
+        args, kwargs: its inputs.
         timesteps: how many steps; all of them by default.
         record: called as ``record(t, population, x, target, v, spike)`` for every population and step, with ``v`` the
             estimate that was compared with the target.
     """
-    engine, inputs = snn.engine, snn.flat_inputs(args, {})
+    engine, inputs = snn.engine, snn.flat_inputs(args, kwargs)
     values = engine.start(inputs, lambda population, x: population.v0.expand(population(*x).shape))
     still = _still_values(engine, values)
     state = {

@@ -1,7 +1,8 @@
 """Attention: products of two activations, softmax, and the masks between them.
 
 A mask is a coefficient. Minus infinity before a softmax has no decoded input that could hold it, so masks are taken
-out of its argument and multiply its exponentials by 0 or 1, which is the same number.
+out of its argument and multiply its exponentials by 0 or 1, which is the same number. They multiply its value too:
+neurons only approach 0, and what is masked is to have no influence at any step.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def softmax(lowering: Lowering, like: fx.Node, x: fx.Node, dim: int, keep: fx.No
     if lowering.normalisation == "vector":
         if keep is None:
             return lowering.vector_population(like, "softmax", x, channel_dim=channels, dim=dim)
-        return lowering.vector_population(like, "masked_softmax", x, keep, channel_dim=channels, dim=dim)
+        weights = lowering.vector_population(like, "masked_softmax", x, keep, channel_dim=channels, dim=dim)
+        return lowering.call(like, aten.mul.Tensor, weights, keep)
     e = lowering.population(like, "exp", x, channel_dim=channels)
     if keep is not None:
         e = lowering.call(like, aten.mul.Tensor, e, keep)
@@ -70,7 +72,8 @@ def softmax(lowering: Lowering, like: fx.Node, x: fx.Node, dim: int, keep: fx.No
     if keep is not None:  # a row that keeps nothing is 0 / 1
         some = lowering.call(like, aten.amax.default, keep, [dim], True)
         total = lowering.call(like, aten.add.Tensor, total, lowering.call(like, aten.rsub.Scalar, some, 1.0))
-    return lowering.population(like, "divide", e, total, channel_dim=channels)
+    weights = lowering.population(like, "divide", e, total, channel_dim=channels)
+    return weights if keep is None else lowering.call(like, aten.mul.Tensor, weights, keep)
 
 
 def _without_masks(
