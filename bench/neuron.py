@@ -19,6 +19,17 @@ def _loop(currents, eta, function):
     return signgd_loop(currents, eta, function, [one] * len(currents), one, [zero] * len(currents), zero)
 
 
+def _dense_loop(currents, eta, function):
+    """The loop in the form that ``torch.compile`` makes most of: spikes as floats, stacked at the end."""
+    x, v, spikes = [torch.zeros_like(current[0], dtype=torch.float32) for current in currents], 0.0, []
+    for t in range(len(eta)):
+        x = [xi - eta[t] * (2 * current[t].float() - 1.0) for xi, current in zip(x, currents)]
+        spike = (v >= function(*x)).float()
+        v = v - eta[t] * (2 * spike - 1)
+        spikes.append(spike)
+    return torch.stack(spikes), x, v
+
+
 def _case(activation: str, timesteps: int, neurons: int, dtype: torch.dtype, compiled: bool) -> Comparison:
     row = sk.ACTIVATIONS[activation]
     generator = torch.Generator().manual_seed(0)
@@ -47,7 +58,7 @@ def _case(activation: str, timesteps: int, neurons: int, dtype: torch.dtype, com
         "snn_kernels cpu": lambda: call(*currents, eta, activation, backend="cpu"),
     }
     if compiled:
-        loop = torch.compile(_loop)
+        loop = torch.compile(_dense_loop)
         variants["compiled loop"] = lambda: loop(currents, eta, function)
         variants["copy_"] = lambda: copy.copy_(currents[0])
     facts = {"T": timesteps, "N": neurons, "bytes": sum(current.nbytes for current in currents)}

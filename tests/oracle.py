@@ -46,8 +46,9 @@ def pool_by_pairs(chase, x, kernel, stride, padding):
 class ChaseMode(TorchFunctionMode):
     """While active, every nonlinearity of a model is a :class:`Unit`, in the order of the calls."""
 
-    def __init__(self, scales, eta, substitutes=None):
+    def __init__(self, scales, eta, substitutes=None, normalisation="decomposed"):
         super().__init__()
+        self.decomposed = normalisation == "decomposed"
         self.units = [Unit(scale, v0) for scale, v0 in scales]
         self.eta, self.substitutes = eta, substitutes or {}
 
@@ -67,11 +68,73 @@ class ChaseMode(TorchFunctionMode):
             values = dict(zip(("input", "kernel_size", "stride", "padding"), args)) | kwargs
             kernel = values["kernel_size"]
             return pool_by_pairs(self.chase, values["input"], kernel, values.get("stride") or kernel, values["padding"])
+        if func in NORMALISING:
+            return NORMALISING[func](self.chase, self.decomposed, *args, **kwargs)
         unary = func in NONLINEAR
-        binary = func in (torch.Tensor.mul, torch.Tensor.div, torch.mul, torch.div, torch.maximum, torch.minimum)
+        binary = func in BINARY
         if unary or (binary and all(isinstance(arg, torch.Tensor) and arg.ndim > 1 for arg in args[:2])):
             return self.chase(func(*args, **kwargs))
         return func(*args, **kwargs)
+
+
+def by_root_mean_square(chase, u, dims, eps):
+    """``u / sqrt(mean(u**2) + eps)`` of squares and quotients that are chased."""
+    squares = chase(u * u)
+    return chase(u / torch.sqrt(squares.mean(dims, keepdim=True) + eps))
+
+
+def layer_norm(chase, decomposed, x, shape, weight=None, bias=None, eps=1e-5):
+    if not decomposed:
+        return chase(F.layer_norm(x, shape, weight, bias, eps))
+    dims = tuple(range(-len(shape), 0))
+    y = by_root_mean_square(chase, x - x.mean(dims, keepdim=True), dims, eps)
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
+
+
+def group_norm(chase, decomposed, x, groups, weight=None, bias=None, eps=1e-5):
+    if not decomposed:
+        return chase(F.group_norm(x, groups, weight, bias, eps))
+    split = x.unflatten(1, (groups, -1))
+    dims = tuple(range(2, split.ndim))
+    y = by_root_mean_square(chase, split - split.mean(dims, keepdim=True), dims, eps).flatten(1, 2)
+    return y * weight[:, None, None] + bias[:, None, None]
+
+
+def rms_norm(chase, decomposed, x, shape, weight=None, eps=None):
+    eps = torch.finfo(torch.float32).eps if eps is None else eps
+    if not decomposed:
+        return chase(F.rms_norm(x, shape, weight, eps))
+    return by_root_mean_square(chase, x, tuple(range(-len(shape), 0)), eps) * weight
+
+
+def softmax(chase, decomposed, x, dim=-1, keep=None, **_):
+    keep = torch.ones(()) if keep is None else keep
+    if not decomposed:
+        e = torch.exp(x) * keep
+        return chase(e / e.sum(dim, keepdim=True)) * keep
+    e = chase(torch.exp(x)) * keep
+    return chase(e / e.sum(dim, keepdim=True)) * keep
+
+
+def attention(chase, decomposed, q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, **_):
+    scores = chase((q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(-2, -1))
+    keep = torch.ones(scores.shape[-2:]).tril() if is_causal else None
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        keep = attn_mask.float()
+    elif attn_mask is not None:
+        scores = scores + attn_mask
+    return chase(softmax(chase, decomposed, scores, -1, keep) @ v)
+
+
+NORMALISING = {
+    F.layer_norm: layer_norm, F.group_norm: group_norm, F.rms_norm: rms_norm, F.softmax: softmax,
+    torch.softmax: softmax, torch.Tensor.softmax: softmax, F.scaled_dot_product_attention: attention,
+}  # fmt: skip
+BINARY = {
+    torch.Tensor.mul, torch.Tensor.div, torch.mul, torch.div, torch.maximum, torch.minimum, torch.matmul,
+    torch.Tensor.matmul, torch.Tensor.__matmul__, torch.bmm,
+}  # fmt: skip
 
 
 def gelu_sigmoid(x, approximate="none"):
@@ -86,9 +149,9 @@ NONLINEAR = {
 }  # fmt: skip
 
 
-def oracle_outputs(model, x, snn, steps, substitutes=None):
+def oracle_outputs(model, x, snn, steps, substitutes=None, normalisation="decomposed"):
     """The outputs that ``snn`` has to show after each of ``steps``, from ``model`` itself."""
-    mode = ChaseMode([(p.scale, p.v0) for _, p in snn.populations()], snn.eta, substitutes)
+    mode = ChaseMode([(p.scale, p.v0) for _, p in snn.populations()], snn.eta, substitutes, normalisation)
     f, outputs = torch.zeros_like(x), {}
     for t, eta in enumerate(snn.eta):
         if snn.encoder == "direct":

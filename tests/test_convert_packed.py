@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from models import images
-from oracle import oracle_outputs
 from torch import nn
 
+from models import images
+from oracle import oracle_outputs
 from snn_convert import convert, engine, packed
 from snn_kernels import _C
 from snn_kernels.schedules import Exponential

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
+from torch.utils.flop_counter import FlopCounterMode
 
 from snn_kernels.schedules import Exponential
 
@@ -15,11 +16,32 @@ from .model import SpikingModel
 
 __all__ = ["candidates", "output_error", "search_schedule"]
 
-SAMPLES = 16  # calibration samples a candidate is tried on
+SAMPLES = 16  # calibration samples a candidate is tried on, at most
+# Multiplications that a search may spend: about half a minute of two cores. A count and not a clock, so that the
+# same model gets the same step sizes on every machine.
+BUDGET = 1.5e12
+NEURON_STEP = 64  # what a neuron costs a step, in multiplications
 # How far an estimate can travel in all steps, in units of its scale, and its last step over its first. Slow decay
 # follows deep networks, whose inputs settle late; fast decay ends on fine steps.
 TRAVELS = (1.5, 2.5, 4.0)
 DECAYS = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+FEWEST = 4  # candidates that are tried however large the model
+
+
+def affordable(cost: float, timesteps: int, wanted: int) -> tuple[int, int]:
+    """How many samples and candidates fit :data:`BUDGET`, when one sample costs ``cost`` multiplications a step.
+
+    Samples are given up first, then candidates; one sample and :data:`FEWEST` candidates are always tried.
+    """
+    runs = BUDGET / max(cost * timesteps, 1.0)
+    samples = max(1, min(SAMPLES, int(runs / wanted)))
+    return samples, max(min(FEWEST, wanted), min(wanted, int(runs / samples)))
+
+
+def by_promise(schedules: list[Exponential]) -> list[Exponential]:
+    """Those with the middle travel and decay first, so that a small budget is spent on likely ones."""
+    middle = (len(schedules) - 1) / 2
+    return sorted(schedules, key=lambda schedule: abs(schedules.index(schedule) - middle))
 
 
 def candidates(timesteps: int) -> list[Exponential]:
@@ -43,15 +65,39 @@ def output_error(output: Any, target: Any) -> float:
     return float((error / size.clamp_min(1e-300)).sqrt())
 
 
+def _cost(snn: SpikingModel, args: tuple, kwargs: dict) -> float:
+    """Multiplications that one sample costs in one step."""
+    neurons = 0
+
+    def count(_module, _inputs, h: Tensor) -> None:
+        nonlocal neurons
+        neurons += h.numel()
+
+    one = pytree.tree_map_only(Tensor, lambda leaf: leaf[:1] if leaf.ndim else leaf, (args, kwargs))
+    hooks = [population.register_forward_hook(count) for _, population in snn.populations()]
+    try:
+        with FlopCounterMode(display=False) as counter:
+            snn.network(*snn.flat_inputs(*one))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return counter.get_total_flops() / 2 + NEURON_STEP * neurons
+
+
 @torch.no_grad()
 def search_schedule(
     snn: SpikingModel, args: tuple, kwargs: dict, progress: Callable[[Iterable], Iterable] = iter
 ) -> float:
-    """Set the candidate whose output after all steps is nearest to the ANN's; returns its relative error."""
-    args, kwargs = pytree.tree_map_only(Tensor, lambda leaf: leaf[:SAMPLES] if leaf.ndim else leaf, (args, kwargs))
+    """Set the candidate whose output after all steps is nearest to the ANN's; returns its relative error.
+
+    What is tried fits a budget of multiplications: a large model is tried on fewer samples and candidates.
+    """
+    tables = by_promise(candidates(snn.timesteps))
+    samples, tried = affordable(_cost(snn, args, kwargs), snn.timesteps, len(tables))
+    args, kwargs = pytree.tree_map_only(Tensor, lambda leaf: leaf[:samples] if leaf.ndim else leaf, (args, kwargs))
     target = snn.network(*snn.flat_inputs(args, kwargs))
     best = (float("inf"), None)
-    for schedule in progress(candidates(snn.timesteps)):
+    for schedule in progress(tables[:tried]):
         snn.set_schedule(schedule, snn.timesteps)
         error = output_error(snn(*args, **kwargs), target)
         best = min(best, (error, schedule), key=lambda pair: pair[0])

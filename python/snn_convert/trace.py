@@ -75,16 +75,16 @@ def trace(model: nn.Module, sample: Any) -> Traced:
             model(*args, **kwargs)
         except Exception as error:
             raise CalibrationError(f"calibration: the model refuses its first item: {error}") from error
-        try:
-            with warnings.catch_warnings():  # torch's own pytree deprecations
-                warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+        with warnings.catch_warnings():  # torch's own deprecations, in export and in copying its result
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+            try:
                 program = torch.export.export(model, args, kwargs, dynamic_shapes=shapes)
                 program = program.run_decompositions({})
-        except Exception as error:
-            if hasattr(error, "add_note"):  # Python >= 3.11
-                error.add_note(EXPORT_HINT)
-            raise
-    network = copy.deepcopy(program.module(check_guards=False)).requires_grad_(False)
+            except Exception as error:
+                if hasattr(error, "add_note"):  # Python >= 3.11
+                    error.add_note(EXPORT_HINT)
+                raise
+            network = copy.deepcopy(program.module(check_guards=False)).requires_grad_(False)
     network.graph.set_codegen(fx.graph.CodeGen())
     return Traced(network, program.call_spec.in_spec, program.call_spec.out_spec)
 
