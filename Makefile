@@ -63,7 +63,7 @@ $(INSTALLED): $(SOURCES) $(CHOICES) | $(BIN)/pip
 	$(PIP) install "$(TORCH)"
 	$(PIP) install --group build
 	PYTHONWARNINGS="ignore:Editable installation" \
-		PATH="$(CURDIR)/$(BIN):$$PATH" SNN_KERNELS_BUILD_DIR="$(CURDIR)/$(VENV)/build" \
+		PATH="$(CURDIR)/$(BIN):$$PATH" SNN_KERNELS_BUILD_DIR="$(CURDIR)/$(VENV)/build" SNN_KERNELS_STRICT=1 \
 		$(PIP) install --no-build-isolation -e ".[test]"
 	@touch $@
 

@@ -12,7 +12,7 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 # What CMakeLists.txt takes from the environment.
-OPTIONS = ("SNN_KERNELS_CUDA", "SNN_KERNELS_CUDA_ARCHS")
+OPTIONS = ("SNN_KERNELS_CUDA", "SNN_KERNELS_CUDA_ARCHS", "SNN_KERNELS_STRICT")
 
 
 def run(*command: str) -> None:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from architectures import Attention, DenseNet, EncoderBlock, Mixer, Normalised, ResMLP, SqueezeExcite, ViT, vgg
+from architectures import DenseNet, EncoderBlock, Mixer, Normalised, ResMLP, SqueezeExcite, ViT, vgg
 from models import images, randomise_batch_norm
 from oracle import oracle_outputs
 from snn_convert import UnsupportedOperation, convert
@@ -47,9 +47,11 @@ def assert_close_in_norm(actual, expected, tolerance):
 def test_agrees_with_the_value_domain(name, normalisation):
     torch.manual_seed(0)
     model, x = randomise_batch_norm(ARCHITECTURES[name]()), images()
-    snn = convert(
-        model, [images(24, seed=2)], timesteps=64, schedule=Exponential(0.3, 0.93), normalisation=normalisation
-    )
+    # Decomposed as in the paper, from 0: the mean of a softmax over n elements is 1/n and so is its first target from
+    # calibrated means, a tie that rounding decides.
+    v0 = "zero" if normalisation == "decomposed" else "mean"
+    schedule = Exponential(0.3, 0.93)
+    snn = convert(model, [images(24, seed=2)], timesteps=64, schedule=schedule, normalisation=normalisation, v0=v0)
     steps = [1, 2, 7, 8, 9, 64]
     expected = oracle_outputs(model, x, snn, steps, normalisation=normalisation)
     # Float32 sums in another order: where an estimate meets its target to rounding, the neuron may decide otherwise
@@ -109,6 +111,10 @@ class Applied(nn.Module):
         return self.second(self.function(self.first(x)))
 
 
+def rows(x):
+    return x.reshape(-1, 3, 4)
+
+
 FUNCTIONS = {
     "softmax": lambda x: torch.softmax(x, -1),
     "log softmax": lambda x: torch.log_softmax(x, 1),
@@ -116,9 +122,9 @@ FUNCTIONS = {
     "rms norm, written out": lambda x: x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-3),
     "layer norm, written out": lambda x: (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True) + 1e-2).sqrt(),
     "unit length": lambda x: x / x.norm(dim=-1, keepdim=True),
-    "einsum of two": lambda x: torch.einsum("bij,bkj->bik", x.reshape(-1, 3, 4), torch.tanh(x).reshape(-1, 3, 4)).flatten(1),
-    "einsum with a constant": lambda x: torch.einsum("bij,jk->bik", F.relu(x).reshape(-1, 3, 4), torch.eye(4)).flatten(1),
-    "baddbmm": lambda x: torch.baddbmm(*[x.reshape(-1, 2, 6)[:, :, :2]], *[x.reshape(-1, 2, 6), x.reshape(-1, 6, 2)]).flatten(1),
+    "einsum of two": lambda x: torch.einsum("bij,bkj->bik", rows(x), torch.tanh(rows(x))).flatten(1),
+    "einsum with a constant": lambda x: torch.einsum("bij,jk->bik", F.relu(rows(x)), torch.eye(4)).flatten(1),
+    "baddbmm": lambda x: torch.baddbmm(rows(x)[:, :, :3], rows(x), rows(x).transpose(1, 2)).flatten(1),
     "glu": lambda x: F.glu(x, 1),
     "prelu": lambda x: F.prelu(x, torch.linspace(0.1, 0.5, 12)),
     "log sigmoid": F.logsigmoid,
@@ -157,7 +163,7 @@ def test_encoder_layer_of_pytorch():
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda x: torch.where(x > 0, x, 0.5 * x), "a choice by a mask that is computed from activations"),
+        (lambda x: torch.where(x > 0, x, 0.5 * x), "aten.gt.Scalar .* a mask that is computed from activations"),
         (lambda x: x.masked_fill(x > 0, 0.0), "a mask that is computed from activations"),
         (lambda x: torch.linalg.vector_norm(x, 3.0, dim=1, keepdim=True), "norms of order 1 and 2"),
     ],
@@ -176,4 +182,5 @@ def test_the_schedule_search_fits_its_budget():
     assert affordable(1e6, 32, wanted) == (SAMPLES, wanted)
     assert affordable(1e14, 32, wanted) == (1, FEWEST)
     samples, tried = affordable(2e9, 32, wanted)
-    assert (samples, tried) == (1, wanted)
+    assert samples == 1
+    assert FEWEST < tried < wanted

@@ -68,7 +68,7 @@ __device__ __forceinline__ Pack<Current> load_currents(const Current* from, int 
 }
 
 template <class H, class Current>
-__global__ void __launch_bounds__(kThreads) signgd_kernel(const SignGDProblem p, const bool aligned) {
+__global__ void __launch_bounds__(kThreads, 2) signgd_kernel(const SignGDProblem p, const bool aligned) {
     constexpr int width = Pack<Current>::width, arity = H::arity;
     const int64_t first = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * width;
     if (first >= p.neurons) return;

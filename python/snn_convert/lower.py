@@ -28,6 +28,8 @@ SUPPORTED_FORMS = (
     "of two activations; rewrite this place with these, or add a rule to snn_convert/rules.py"
 )
 
+MASKS = "a mask that is computed from activations; masks follow from integer or boolean inputs and from constants"
+
 
 def lower(
     network: fx.GraphModule, substitutes: dict[str, str] | None = None, normalisation: str = "decomposed"
@@ -99,14 +101,16 @@ class Lowering:
             except ValueError as error:
                 raise UnsupportedOperation(node, str(error)) from None
             return self.replace(node, self.population(node, activation, node.args[0]))
-        if target in BINARY and self.varies(node.args[1]):
+        if target in BINARY and (self.varies(node.args[1]) or BINARY[target] in ("maximum", "minimum")):
             return rewrites.binary(self, node, BINARY[target])
         if target in VIEWS:  # spikes and estimates need not lie in memory as the ANN's values do
             node.target = target = torch.ops.aten.reshape.default
         if target in AFFINE and self._fits(node, AFFINE[target]):
             self.varying.add(node)
             return None
-        raise UnsupportedOperation(node, SUPPORTED_FORMS)
+        value = node.meta.get("val")
+        masks = isinstance(value, torch.Tensor) and not value.is_floating_point()
+        raise UnsupportedOperation(node, MASKS if masks else SUPPORTED_FORMS)
 
     def _fits(self, node: fx.Node, groups: list[tuple[int, ...] | None]) -> bool:
         """Whether the arguments that depend on an input are ones the operation is affine in together."""
@@ -127,8 +131,18 @@ class Lowering:
         activation = (self.substitutes.get(name, name), *constants)
         if channel_dim is None:
             channel_dim = self.channel_dims(max(inputs, key=lambda x: x.meta["val"].ndim))
+        ndim = max(x.meta["val"].ndim for x in inputs)
+        inputs = tuple(self._with_dimensions(like, x, ndim) for x in inputs)
         population = Population(activation, len(inputs), channel_dim)
         return self._insert(like, population, inputs, lambda *x: torch.broadcast_tensors(*x)[0])
+
+    def _with_dimensions(self, like: fx.Node, x: fx.Node, ndim: int) -> fx.Node:
+        """``x`` with leading dimensions of size 1, which broadcasting means but time stands before."""
+        missing = ndim - x.meta["val"].ndim
+        if not missing:
+            return x
+        sizes = [size if isinstance(size, int) else -1 for size in x.meta["val"].shape]
+        return self.call(like, torch.ops.aten.reshape.default, x, [1] * missing + sizes)
 
     def vector_population(self, like: fx.Node, function: str, *inputs: fx.Node, channel_dim, **parameters) -> fx.Node:
         """A new population before ``like`` whose target is one of :data:`VECTOR_FUNCTIONS`."""

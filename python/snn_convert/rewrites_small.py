@@ -61,7 +61,10 @@ def vector_norm(lowering: Lowering, node: fx.Node) -> None:
 def variance(lowering: Lowering, node: fx.Node) -> None:
     """``sum((x - mean)**2) / (n - correction)``, and its root."""
     x, dims = node.args[0], argument(node, 1, "dim")
-    correction, keepdim = node.kwargs.get("correction", 1), node.kwargs.get("keepdim", False)
+    if node.target in (aten.var.dim, aten.std.dim):
+        correction, keepdim = int(argument(node, 2, "unbiased", True)), argument(node, 3, "keepdim", False)
+    else:
+        correction, keepdim = node.kwargs.get("correction", 1), node.kwargs.get("keepdim", False)
     if dims is None:
         raise UnsupportedOperation(node, "name the dimensions of the variance")
     mean = lowering.call(node, aten.mean.dim, x, list(dims), True)
@@ -69,7 +72,7 @@ def variance(lowering: Lowering, node: fx.Node) -> None:
     count = math.prod(int(x.meta["val"].shape[d]) for d in dims)
     total = lowering.call(node, aten.sum.dim_IntList, squares, list(dims), keepdim)
     result = lowering.call(node, aten.mul.Tensor, total, 1 / (count - (1 if correction is None else correction)))
-    root = node.target is aten.std.correction
+    root = node.target in (aten.std.correction, aten.std.dim)
     return lowering.replace(node, lowering.population(node, "sqrt", result) if root else result)
 
 
@@ -84,7 +87,9 @@ def glu(lowering: Lowering, node: fx.Node) -> None:
 
 def prelu(lowering: Lowering, node: fx.Node) -> None:
     """Leaky relu with a slope a channel."""
-    x, slope = node.args[0], lowering.tensor(node.args[1])
+    x, slope = node.args[0], lowering.fixed_value(node.args[1])
+    if slope is None:
+        raise UnsupportedOperation(node, "its slope has to be a parameter of the model")
     if slope.numel() > 1:
         slope = slope.reshape(-1, *[1] * (x.meta["val"].ndim - 2))
     return lowering.replace(node, lowering.population(node, ("leaky_relu", slope), x))
@@ -113,6 +118,8 @@ SMALL: dict[Callable, Callable[[Lowering, fx.Node], None]] = {
     aten.linalg_vector_norm.default: vector_norm,
     aten.var.correction: variance,
     aten.std.correction: variance,
+    aten.var.dim: variance,
+    aten.std.dim: variance,
     aten.glu.default: glu,
     aten.prelu.default: prelu,
     aten.log_sigmoid.default: log_sigmoid,

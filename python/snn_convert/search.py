@@ -17,21 +17,21 @@ from .model import SpikingModel
 __all__ = ["candidates", "output_error", "search_schedule"]
 
 SAMPLES = 16  # calibration samples a candidate is tried on, at most
-# Multiplications that a search may spend: about half a minute of two cores. A count and not a clock, so that the
+# Multiplications that a search may spend: some ten seconds of two free cores. A count and not a clock, so that the
 # same model gets the same step sizes on every machine.
-BUDGET = 1.5e12
+BUDGET = 1.5e11
 NEURON_STEP = 64  # what a neuron costs a step, in multiplications
 # How far an estimate can travel in all steps, in units of its scale, and its last step over its first. Slow decay
 # follows deep networks, whose inputs settle late; fast decay ends on fine steps.
 TRAVELS = (1.5, 2.5, 4.0)
 DECAYS = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
-FEWEST = 4  # candidates that are tried however large the model
+FEWEST = 1  # candidates however large the model
 
 
 def affordable(cost: float, timesteps: int, wanted: int) -> tuple[int, int]:
     """How many samples and candidates fit :data:`BUDGET`, when one sample costs ``cost`` multiplications a step.
 
-    Samples are given up first, then candidates; one sample and :data:`FEWEST` candidates are always tried.
+    Samples are given up first, then candidates; at least one of each is left.
     """
     runs = BUDGET / max(cost * timesteps, 1.0)
     samples = max(1, min(SAMPLES, int(runs / wanted)))
@@ -90,10 +90,14 @@ def search_schedule(
 ) -> float:
     """Set the candidate whose output after all steps is nearest to the ANN's; returns its relative error.
 
-    What is tried fits a budget of multiplications: a large model is tried on fewer samples and candidates.
+    What is tried fits a budget of multiplications: a large model is tried on fewer samples and candidates. Where one
+    candidate is all that fits, it is set without a run, and the error is NaN.
     """
     tables = by_promise(candidates(snn.timesteps))
     samples, tried = affordable(_cost(snn, args, kwargs), snn.timesteps, len(tables))
+    if tried == 1:
+        snn.set_schedule(tables[0], snn.timesteps)
+        return float("nan")
     args, kwargs = pytree.tree_map_only(Tensor, lambda leaf: leaf[:samples] if leaf.ndim else leaf, (args, kwargs))
     target = snn.network(*snn.flat_inputs(args, kwargs))
     best = (float("inf"), None)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...backends import choose
+from ...layout import empty_steps
 from ...spike_train import SpikeTrain
-from .checks import BACKENDS, check_method, checked_convolution, checked_linear
+from .checks import checked_convolution, checked_linear, choose_product
 from .cpu import convolution_cpu, linear_cpu, resolve_method
 from .fused import spike_conv2d_signgd, spike_linear_signgd
 from .reference import convolution_reference, linear_reference
@@ -38,18 +38,21 @@ def spike_linear(
         amplitude: what a spike of each input is worth: a number or ``[K]``. It is folded into the weights.
         method: ``dense`` (sums of four inputs looked up in registers, AVX-512), ``event`` (only the weights of inputs
             that fire are read), ``unpack`` (PyTorch's own product of the dense spikes) or ``auto``: ``event`` where
-            less than a tenth of the bits are 1, else ``dense`` with AVX-512, else ``unpack``.
+            less than a tenth of the bits are 1, else ``dense`` with AVX-512, else ``unpack``. The ``triton`` backend
+            has ``dense`` alone, on tensor cores, which ``auto`` takes.
         backend: ``None`` for the fastest here, or a name that runs or raises.
 
     Returns:
-        Currents ``[T, *batch, N]`` in float32, accumulated in float32 in a fixed order.
+        Currents ``[T, *batch, N]`` in float32, accumulated in float32 in a fixed order. On the ``triton`` backend
+        weights are float16 numbers scaled by a power of two for each output: float16 ones exactly, bfloat16 ones up to
+        ``2**-40`` of the largest weight of the output, and float32 ones (or an amplitude for each input) as the sum of
+        two, up to that and ``2**-23`` of the weight itself, the size of a rounding of one float32 addition.
 
     Raises:
         TypeError, ValueError: an argument that does not fit; it is named.
     """
     amplitude = checked_linear(train, weight, bias, amplitude)
-    check_method(method)
-    backend = choose(backend, train.device, BACKENDS)
+    backend = choose_product(method, backend, train.device)
     return torch.ops.snn_kernels.spike_linear(train.bytes, train.timesteps, weight, bias, amplitude, method, backend)
 
 
@@ -77,14 +80,14 @@ def spike_conv2d(
         method, backend: as in :func:`spike_linear`.
 
     Returns:
-        Currents ``[T, B, N, H', W']`` in float32.
+        Currents ``[T, B, N, H', W']`` in float32; in memory channels last on the ``triton`` backend, where a group of
+        channels is a launch of its own.
 
     Raises:
         TypeError, ValueError: an argument that does not fit; it is named.
     """
     amplitude, geometry = checked_convolution(train, weight, bias, amplitude, stride, padding, dilation, groups)
-    check_method(method)
-    backend = choose(backend, train.device, BACKENDS)
+    backend = choose_product(method, backend, train.device)
     return torch.ops.snn_kernels.spike_conv2d(
         train.bytes, train.timesteps, weight, bias, amplitude, *geometry, groups, method, backend
     )
@@ -130,14 +133,23 @@ def _linear_fake(bytes, timesteps, weight, bias, amplitude, method, backend):
 
 @torch.library.register_fake("snn_kernels::spike_conv2d")
 def _conv2d_fake(bytes, timesteps, weight, bias, amplitude, stride, padding, dilation, groups, method, backend):
-    out = convolution_shape(bytes.shape[-2:], weight.shape[-2:], stride, padding, dilation)
-    return bytes.new_empty((timesteps, bytes.shape[1], weight.shape[0], *out), dtype=torch.float32)
+    size = convolution_shape(bytes.shape[-2:], weight.shape[-2:], stride, padding, dilation)
+    return _empty_currents(bytes, (timesteps, bytes.shape[1], weight.shape[0], *size), backend)
+
+
+def _empty_currents(bytes: Tensor, shape: tuple[int, ...], backend: str) -> Tensor:
+    order = (0, 2, 3, 1) if backend == "triton" else (0, 1, 2, 3)
+    return empty_steps(shape[0], shape[1:], order, torch.float32, bytes.device)
 
 
 @torch.library.impl("snn_kernels::spike_linear", "CompositeExplicitAutograd")
 def _linear(bytes, timesteps, weight, bias, amplitude, method, backend):
     if backend == "reference":
         return linear_reference(bytes, timesteps, weight, bias, amplitude).contiguous()
+    if backend == "triton":
+        from .triton_launch import linear_triton
+
+        return linear_triton(bytes, timesteps, weight, bias, amplitude)
     method = resolve_method(method, bytes, timesteps, weight.shape[0])
     if method == "unpack":
         return linear_reference(bytes, timesteps, weight, bias, amplitude).contiguous()
@@ -149,6 +161,13 @@ def _conv2d(bytes, timesteps, weight, bias, amplitude, stride, padding, dilation
     geometry = (stride, padding, dilation)
     if backend == "reference":
         return convolution_reference(bytes, timesteps, weight, bias, amplitude, *geometry, groups).contiguous()
+    if backend == "triton":
+        from .triton_launch import convolution_triton
+
+        size = convolution_shape(bytes.shape[-2:], weight.shape[-2:], *geometry)
+        out = _empty_currents(bytes, (timesteps, bytes.shape[1], weight.shape[0], *size), backend)
+        convolution_triton(bytes, timesteps, weight, bias, amplitude, geometry, groups, out)
+        return out
     method = resolve_method(method, bytes, timesteps, weight.shape[0] // groups)
     if method == "unpack":
         return convolution_reference(bytes, timesteps, weight, bias, amplitude, *geometry, groups).contiguous()

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ...backends import choose
 from ...checks import kind
 from ...spike_train import SpikeTrain
 from .rows import convolution_shape
 
-__all__ = ["BACKENDS", "METHODS", "check_method", "checked_convolution", "checked_linear"]
+__all__ = ["BACKENDS", "METHODS", "choose_product", "checked_convolution", "checked_linear"]
 
-BACKENDS = ("cpu", "reference")
+BACKENDS = ("triton", "cpu", "reference")
 METHODS = ("auto", "dense", "event", "unpack")
+TRITON_METHODS = ("auto", "dense")
 WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -62,10 +64,16 @@ def _check_product(train: SpikeTrain, weight: Tensor, bias: Tensor | None, ndim:
         raise ValueError(f"bias: expected shape ({weight.shape[0]},) on {train.device}, got {kind(bias)}")
 
 
-def check_method(method: str) -> None:
-    """Refuse a method that does not exist."""
+def choose_product(method: str, backend: str | None, device: torch.device) -> str:
+    """The backend for a product by ``method``; a method that does not exist, or not there, is refused."""
     if method not in METHODS:
         raise ValueError(f"method: expected one of {', '.join(METHODS)}; got {method!r}")
+    if backend is None and method == "unpack" and device.type != "cpu":
+        return "reference"
+    backend = choose(backend, device, BACKENDS)
+    if backend == "triton" and method not in TRITON_METHODS:
+        raise ValueError(f"method: the triton backend has {', '.join(TRITON_METHODS)}; got {method!r}")
+    return backend
 
 
 def _amplitude(amplitude: Tensor | float | None, channels: int, train: SpikeTrain) -> Tensor | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ..signgd.triton_kernel import advance, load_operand
+from ..signgd.triton_kernel import advance
 
 __all__ = ["product_kernel", "product_signgd_kernel"]
 
@@ -63,10 +63,36 @@ def current_of(total, multiplier, bias, s: tl.constexpr):
 
 @triton.jit
 def tile_of(outputs, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
-    """The rows and the first output of this program: programs side by side share their rows."""
+    """The first row and the first output of this program: programs side by side share their rows."""
     column_blocks = (outputs + BLOCK_N - 1) // BLOCK_N
     program = tl.program_id(0).to(tl.int64)
-    return program // column_blocks * BLOCK_M + tl.arange(0, BLOCK_M), program % column_blocks * BLOCK_N
+    return program // column_blocks * BLOCK_M, program % column_blocks * BLOCK_N
+
+
+@triton.jit
+def row_offsets(p_rows, row_stride, first_row, rows, BLOCK_M: tl.constexpr):
+    """Where the rows of a tile begin in a byte group; past the last one, the last one again."""
+    row = tl.minimum(first_row + tl.arange(0, BLOCK_M), rows - 1)
+    if p_rows is None:
+        offset = row * row_stride
+    else:
+        offset = tl.load(p_rows + row)
+    return offset
+
+
+@triton.jit
+def alive_of(first_row, first_output, rows, outputs, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+    """Which neurons of a tile there are."""
+    m = tl.arange(0, BLOCK_M) < tl.minimum(rows - first_row, BLOCK_M).to(tl.int32)
+    n = tl.arange(0, BLOCK_N) < tl.minimum(outputs - first_output, BLOCK_N).to(tl.int32)
+    return m[:, None] & n[None, :]
+
+
+@triton.jit
+def pointers_of(p_data, row_stride, first_row, first_output, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+    """A tile whose outputs lie side by side; offsets inside the tile have 32 bits, which halves their registers."""
+    m = tl.arange(0, BLOCK_M) * row_stride.to(tl.int32)
+    return p_data + (first_row * row_stride + first_output) + (m[:, None] + tl.arange(0, BLOCK_N)[None, :])
 
 
 SIZES = "group_stride row_stride part_stride out_step out_row timesteps rows outputs inputs".split()
@@ -97,16 +123,10 @@ def product_kernel(
     BLOCK_K: tl.constexpr,
 ):
     """The currents of a tile of rows and outputs for the steps of one byte group."""
-    row, first_output = tile_of(outputs, BLOCK_M, BLOCK_N)
+    first_row, first_output = tile_of(outputs, BLOCK_M, BLOCK_N)
     group = tl.program_id(1).to(tl.int64)
-    # A row past the last one reads the last one.
-    inside = tl.minimum(row, rows - 1)
-    if p_rows is None:
-        row_offset = inside * row_stride
-    else:
-        row_offset = tl.load(p_rows + inside)
     sums = sums_of_a_group(
-        p_bytes + group * group_stride + row_offset,
+        p_bytes + group * group_stride + row_offsets(p_rows, row_stride, first_row, rows, BLOCK_M),
         p_taps,
         p_weight,
         part_stride,
@@ -118,24 +138,23 @@ def product_kernel(
         BLOCK_N,
         BLOCK_K,
     )
-    n = first_output + tl.arange(0, BLOCK_N)
-    multiplier = tl.load(p_multiplier + n)
-    bias = tl.load(p_bias + n)
-    alive = (row < rows)[:, None] & (n < outputs)[None, :]
-    p_out += row[:, None] * out_row + n[None, :]
+    n = tl.arange(0, BLOCK_N)
+    multiplier = tl.load(p_multiplier + first_output + n)
+    bias = tl.load(p_bias + first_output + n)
+    alive = alive_of(first_row, first_output, rows, outputs, BLOCK_M, BLOCK_N)
+    p_out = pointers_of(p_out, out_row, first_row, first_output, BLOCK_M, BLOCK_N)
     for s in tl.static_range(STEPS):
         t = group * 8 + s
         if t < timesteps:
             tl.store(p_out + t * out_step, current_of(sums[s], multiplier, bias, s), mask=alive)
 
 
-FIELDS = ("offset", "x", "scale", "a", "b", "v")
-NEURON = " ".join(f"p_{name} {name}_inner {name}_period" for name in FIELDS).split()
 PRODUCT = ["p_bytes", "group_stride", "p_rows", "row_stride", "p_taps", "p_weight", "part_stride", "p_multiplier"]
+FIELDS = [f"{kind}_{name}" for name in ("offset", "x", "scale", "a", "b", "v") for kind in ("p", "row")]
 OUTPUT = ["p_bias", "p_eta", "p_train", "p_x_out", "p_v_out", "timesteps", "rows", "outputs", "inputs"]
 
 
-@triton.jit(do_not_specialize=[*PRODUCT, *NEURON, *OUTPUT])
+@triton.jit(do_not_specialize=[*PRODUCT, *FIELDS, *OUTPUT])
 def product_signgd_kernel(
     p_bytes,
     group_stride: tl.int64,
@@ -147,23 +166,17 @@ def product_signgd_kernel(
     p_multiplier,
     p_bias,
     p_offset,
-    offset_inner: tl.int64,
-    offset_period: tl.int64,
+    row_offset: tl.int64,
     p_x,
-    x_inner: tl.int64,
-    x_period: tl.int64,
+    row_x: tl.int64,
     p_scale,
-    scale_inner: tl.int64,
-    scale_period: tl.int64,
+    row_scale: tl.int64,
     p_a,
-    a_inner: tl.int64,
-    a_period: tl.int64,
+    row_a: tl.int64,
     p_b,
-    b_inner: tl.int64,
-    b_period: tl.int64,
+    row_b: tl.int64,
     p_v,
-    v_inner: tl.int64,
-    v_period: tl.int64,
+    row_v: tl.int64,
     p_eta,
     p_train,
     p_x_out,
@@ -181,24 +194,18 @@ def product_signgd_kernel(
 ):
     """A tile of neurons through all steps: a thread has the sums of its neurons for every step of a byte group.
 
-    Decoded input and estimate stay in registers. The other operands are read again in every byte group, because beside
-    the sums there is no room to keep them.
+    Decoded input and estimate stay in registers. The other fields are read again in every byte group, because beside
+    the sums there is no room to keep them. ``row_<field>`` is 0 where a field has one value for each output.
     """
-    row, first_output = tile_of(outputs, BLOCK_M, BLOCK_N)
-    n = first_output + tl.arange(0, BLOCK_N)
-    alive = (row < rows)[:, None] & (n < outputs)[None, :]
-    neuron = row[:, None] * outputs + n[None, :]
-    neurons = rows * outputs
-    b_x = load_operand(p_x, x_inner, x_period, neuron, neurons, alive)
-    b_v = load_operand(p_v, v_inner, v_period, neuron, neurons, alive)
-    inside = tl.minimum(row, rows - 1)
-    if p_rows is None:
-        row_offset = inside * row_stride
-    else:
-        row_offset = tl.load(p_rows + inside)
-    for group in range(0, (timesteps + 7) // 8):
+    first_row, first_output = tile_of(outputs, BLOCK_M, BLOCK_N)
+    alive = alive_of(first_row, first_output, rows, outputs, BLOCK_M, BLOCK_N)
+    b_x = tl.load(pointers_of(p_x, row_x, first_row, first_output, BLOCK_M, BLOCK_N), mask=alive, other=0.0)
+    b_v = tl.load(pointers_of(p_v, row_v, first_row, first_output, BLOCK_M, BLOCK_N), mask=alive, other=0.0)
+    starts = row_offsets(p_rows, row_stride, first_row, rows, BLOCK_M)
+    n = tl.arange(0, BLOCK_N)
+    for group in tl.range(0, (timesteps + 7) // 8, disable_licm=True):
         sums = sums_of_a_group(
-            p_bytes + group * group_stride + row_offset,
+            p_bytes + group * group_stride + starts,
             p_taps,
             p_weight,
             part_stride,
@@ -210,12 +217,14 @@ def product_signgd_kernel(
             BLOCK_N,
             BLOCK_K,
         )
-        multiplier = tl.load(p_multiplier + n)
-        bias = tl.load(p_bias + n)
-        b_offset = load_operand(p_offset, offset_inner, offset_period, neuron, neurons, alive)
-        b_scale = load_operand(p_scale, scale_inner, scale_period, neuron, neurons, alive)
-        b_a = load_operand(p_a, a_inner, a_period, neuron, neurons, alive)
-        b_b = load_operand(p_b, b_inner, b_period, neuron, neurons, alive)
+        multiplier = tl.load(p_multiplier + first_output + n)
+        bias = tl.load(p_bias + first_output + n)
+        p_tile = pointers_of(p_offset, row_offset, first_row, first_output, BLOCK_M, BLOCK_N)
+        b_offset = tl.load(p_tile, mask=alive, other=0.0)
+        p_tile = pointers_of(p_scale, row_scale, first_row, first_output, BLOCK_M, BLOCK_N)
+        b_scale = tl.load(p_tile, mask=alive, other=0.0)
+        b_a = tl.load(pointers_of(p_a, row_a, first_row, first_output, BLOCK_M, BLOCK_N), mask=alive, other=0.0)
+        b_b = tl.load(pointers_of(p_b, row_b, first_row, first_output, BLOCK_M, BLOCK_N), mask=alive, other=0.0)
         byte = tl.zeros([BLOCK_M, BLOCK_N], tl.int32)
         for s in tl.static_range(STEPS):
             t = group * 8 + s
@@ -226,6 +235,7 @@ def product_signgd_kernel(
                     b_x, b_x, b_v, b_a, b_b, eta, b_offset, b_offset, b_scale, current, current, H, False
                 )
                 byte |= spike << s
-        tl.store(p_train + group * neurons + neuron, byte.to(tl.uint8), mask=alive)
-    tl.store(p_x_out + neuron, b_x, mask=alive)
-    tl.store(p_v_out + neuron, b_v, mask=alive)
+        p_tile = pointers_of(p_train + group * rows * outputs, outputs, first_row, first_output, BLOCK_M, BLOCK_N)
+        tl.store(p_tile, byte.to(tl.uint8), mask=alive)
+    tl.store(pointers_of(p_x_out, outputs, first_row, first_output, BLOCK_M, BLOCK_N), b_x, mask=alive)
+    tl.store(pointers_of(p_v_out, outputs, first_row, first_output, BLOCK_M, BLOCK_N), b_v, mask=alive)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 import triton
 from torch import Tensor
 
-from ...layout import Order, as_operand
+from ...layout import Order
 from ...triton_activations import TRITON_ACTIVATIONS
 from .rows import convolution_shape
 from .triton_kernel import product_kernel, product_signgd_kernel
@@ -26,6 +26,11 @@ __all__ = [
 ]
 
 
+# Outputs of a tile, at most; see blocks_of.
+MOST_OUTPUTS = 32
+MOST_FUSED_OUTPUTS = 16
+
+
 class Product(NamedTuple):
     """What both kernels take: the arguments before the bias, the padded bias, and the sizes of rows and inputs."""
 
@@ -36,13 +41,17 @@ class Product(NamedTuple):
     constants: dict[str, int]
 
 
-def blocks_of(inputs: int, outputs: int, timesteps: int) -> dict[str, int]:
-    """The tile of a program of 128 threads: with eight steps, 128 of a thread's registers are sums."""
+def blocks_of(inputs: int, outputs: int, timesteps: int, most_outputs: int) -> dict[str, int]:
+    """The tile of a program of 128 threads.
+
+    With 32 outputs half of a thread's registers are sums; the fused kernel, which keeps the neurons beside them, has 16.
+    Both walk the inputs in the same blocks, so they add in the same order.
+    """
     return {
         "STEPS": 8 if timesteps > 4 else 4,
         "BLOCK_M": 64,
-        "BLOCK_N": min(32, max(16, triton.next_power_of_2(outputs))),
-        "BLOCK_K": min(64, max(16, triton.next_power_of_2(inputs))),
+        "BLOCK_N": min(most_outputs, max(16, triton.next_power_of_2(outputs))),
+        "BLOCK_K": 32 if inputs > 16 else 16,
     }
 
 
@@ -116,6 +125,8 @@ def product(
     """``bytes[G, ...]`` in runs; ``weight[N, taps, C]``."""
     parts, multiplier = halves(weight, amplitude)
     outputs, channels = weight.shape[0], weight.shape[2]
+    if outputs * blocks["BLOCK_M"] >= 2**31:
+        raise ValueError(f"weight: the triton backend takes up to 2**25 - 1 outputs, got {outputs}")
     more = -outputs % blocks["BLOCK_N"]
     parts = F.pad(parts, (0, -channels % blocks["BLOCK_K"], 0, 0, 0, more)).flatten(2).contiguous()
     bias = multiplier.new_zeros(outputs) if bias is None else bias.float()
@@ -130,9 +141,9 @@ def product(
 
 
 def linear_product(
-    bytes: Tensor, timesteps: int, weight: Tensor, bias: Tensor | None, amplitude: Tensor | None
+    bytes: Tensor, timesteps: int, weight: Tensor, bias: Tensor | None, amplitude: Tensor | None, most_outputs: int
 ) -> Product:
-    blocks = blocks_of(weight.shape[1], weight.shape[0], timesteps)
+    blocks = blocks_of(weight.shape[1], weight.shape[0], timesteps, most_outputs)
     rows = bytes.shape[1:-1].numel()
     runs = in_runs(bytes.reshape(bytes.shape[0], rows, bytes.shape[-1]), blocks["BLOCK_K"])
     return product(runs, rows, None, runs.stride(1), None, weight.unsqueeze(1), bias, amplitude, blocks)
@@ -153,11 +164,12 @@ def convolution_product(
     bias: Tensor | None,
     amplitude: Tensor | None,
     geometry: Sequence[Sequence[int]],
+    most_outputs: int,
 ) -> Product:
     """A convolution without groups of ``[G, B, C, H, W]``: rows are output positions, taps are runs of channels."""
     stride, padding, dilation = geometry
     size = convolution_shape(bytes.shape[-2:], weight.shape[-2:], *geometry)
-    blocks = blocks_of(weight.shape[1], weight.shape[0], timesteps)
+    blocks = blocks_of(weight.shape[1], weight.shape[0], timesteps, most_outputs)
     if any(padding):
         bytes = F.pad(bytes, (padding[1], padding[1], padding[0], padding[0]))
     runs = in_runs(bytes.permute(0, 1, 3, 4, 2), blocks["BLOCK_K"])
@@ -195,6 +207,14 @@ def run_product(product: Product, out: Tensor) -> None:
         )
 
 
+def field_of(value: Tensor, shape: Sequence[int], order: Order) -> tuple[Tensor, int]:
+    """A field of the neurons as one value for each output (0 from row to row) or one for each neuron."""
+    ordered = value.float().expand(shape).permute(order)
+    if all(stride == 0 or size == 1 for size, stride in zip(ordered.shape[:-1], ordered.stride())):
+        return ordered.flatten(0, -2)[0].contiguous() if ordered.ndim > 1 else ordered.contiguous(), 0
+    return ordered.contiguous(), shape[order[-1]]
+
+
 def run_product_signgd(
     product: Product, timesteps: int, neuron: Sequence, order: Order, outputs: tuple[Tensor, Tensor, Tensor]
 ) -> None:
@@ -202,7 +222,7 @@ def run_product_signgd(
     eta, offset, x, scale, parameters, v, activation = neuron
     train, x_out, v_out = outputs
     padded = [*parameters, *[scale] * (2 - len(parameters))]
-    fields = [as_operand(field, v_out.shape, order) for field in (offset, x, scale, *padded, v)]
+    fields = [field_of(field, v_out.shape, order) for field in (offset, x, scale, *padded, v)]
     columns = v_out.shape[order[-1]]
     blocks = product.constants
     tiles = triton.cdiv(product.rows, blocks["BLOCK_M"]) * triton.cdiv(columns, blocks["BLOCK_N"])
@@ -230,12 +250,12 @@ def linear_triton(
     out = bytes.new_empty((timesteps, *bytes.shape[1:-1], weight.shape[0]), dtype=torch.float32)
     if out.numel():
         flat = out.view(timesteps, -1, weight.shape[0])
-        run_product(linear_product(bytes, timesteps, weight, bias, amplitude), flat)
+        run_product(linear_product(bytes, timesteps, weight, bias, amplitude, MOST_OUTPUTS), flat)
     return out
 
 
 def linear_signgd_triton(bytes, timesteps, weight, bias, amplitude, neuron, order, outputs) -> None:
-    product = linear_product(bytes, timesteps, weight, bias, amplitude)
+    product = linear_product(bytes, timesteps, weight, bias, amplitude, MOST_FUSED_OUTPUTS)
     run_product_signgd(product, timesteps, neuron, order, outputs)
 
 
@@ -264,10 +284,11 @@ def convolution_triton(
             None if bias is None else bias[members],
             None if amplitude is None else amplitude[channels],
             geometry,
+            MOST_OUTPUTS,
         )
         run_product(part, rows[:, :, members])
 
 
 def convolution_signgd_triton(bytes, timesteps, weight, bias, amplitude, geometry, neuron, order, outputs) -> None:
-    product = convolution_product(bytes, timesteps, weight, bias, amplitude, geometry)
+    product = convolution_product(bytes, timesteps, weight, bias, amplitude, geometry, MOST_FUSED_OUTPUTS)
     run_product_signgd(product, timesteps, neuron, order, outputs)
