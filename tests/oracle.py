@@ -72,7 +72,9 @@ class ChaseMode(TorchFunctionMode):
             return NORMALISING[func](self.chase, self.decomposed, *args, **kwargs)
         unary = func in NONLINEAR
         binary = func in BINARY
-        if unary or (binary and all(isinstance(arg, torch.Tensor) and arg.ndim > 1 for arg in args[:2])):
+        # A factor of activations has a dimension for the samples, and as a matrix two more.
+        ndim = 3 if func in PRODUCTS else 2
+        if unary or (binary and all(isinstance(arg, torch.Tensor) and arg.ndim >= ndim for arg in args[:2])):
             return self.chase(func(*args, **kwargs))
         return func(*args, **kwargs)
 
@@ -131,9 +133,9 @@ NORMALISING = {
     F.layer_norm: layer_norm, F.group_norm: group_norm, F.rms_norm: rms_norm, F.softmax: softmax,
     torch.softmax: softmax, torch.Tensor.softmax: softmax, F.scaled_dot_product_attention: attention,
 }  # fmt: skip
+PRODUCTS = {torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.bmm}
 BINARY = {
-    torch.Tensor.mul, torch.Tensor.div, torch.mul, torch.div, torch.maximum, torch.minimum, torch.matmul,
-    torch.Tensor.matmul, torch.Tensor.__matmul__, torch.bmm,
+    torch.Tensor.mul, torch.Tensor.div, torch.mul, torch.div, torch.maximum, torch.minimum, *PRODUCTS
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ pytest.importorskip("sklearn", reason="the demo's data comes from scikit-learn")
 pytest.importorskip("matplotlib", reason="the demo draws with matplotlib")
 
 from snn_convert import convert, demo
-from snn_convert.demo import checkpoints, data, evaluation, files, networks, raster, results
+from snn_convert.demo import checkpoints, data, evaluation, networks, raster, results
 
 ROW_KEYS = {
     "network",
@@ -51,13 +51,10 @@ def quick(tmp_path_factory):
     return SimpleNamespace(folder=folder, results=found, printed=terminal.file.getvalue())
 
 
-@pytest.fixture
-def trained(quick, split, tmp_path):
-    """The quick run's network and a copy of its checkpoint that may be spoilt."""
-    original = checkpoints.checkpoint_path(quick.folder / "checkpoints", NETWORK, split)
-    copy = tmp_path / original.name
-    copy.write_bytes(original.read_bytes())
-    return SimpleNamespace(path=copy, folder=tmp_path, model=checkpoints.load(original, NETWORK, split))
+@pytest.fixture(scope="module")
+def trained(quick, split):
+    """The quick run's network, from its checkpoint."""
+    return checkpoints.load(checkpoints.checkpoint_path(quick.folder / "checkpoints", NETWORK, split), NETWORK, split)
 
 
 # Data
@@ -132,9 +129,9 @@ def test_the_quick_run_learns_and_spikes(quick):
 
 def test_rows_can_be_recomputed(quick, split, trained):
     row = quick.results.rows[-1]
-    snn = convert(trained.model, evaluation.calibration_batches(split), timesteps=row.timesteps, recipe=row.recipe)
+    snn = convert(trained, evaluation.calibration_batches(split), timesteps=row.timesteps, recipe=row.recipe)
     with torch.inference_mode():
-        ann = trained.model(split.test_images).argmax(-1)
+        ann = trained(split.test_images).argmax(-1)
     spiking = snn(split.test_images).argmax(-1)
     # A sum in another order may move a spike; one sample of the 450 may follow it.
     assert row.agreement == pytest.approx((spiking == ann).double().mean().item(), abs=1.01 / 450)
@@ -144,14 +141,14 @@ def test_rows_can_be_recomputed(quick, split, trained):
 
 
 def test_default_recipe_at_64_steps_is_within_a_point(split, trained):
-    snn = convert(trained.model, evaluation.calibration_batches(split), timesteps=64)
+    snn = convert(trained, evaluation.calibration_batches(split), timesteps=64)
     with torch.inference_mode():
-        ann = demo.training.accuracy(trained.model(split.test_images), split.test_labels)
+        ann = demo.training.accuracy(trained(split.test_images), split.test_labels)
     assert abs(demo.training.accuracy(snn(split.test_images), split.test_labels) - ann) <= 0.01
 
 
 def test_firing_rate_is_the_share_of_all_spikes(split, trained):
-    snn = convert(trained.model, evaluation.calibration_batches(split), timesteps=5, recipe="paper")
+    snn = convert(trained, evaluation.calibration_batches(split), timesteps=5, recipe="paper")
     spikes = []
     evaluation.single_step_loop(
         snn, split.test_images[:3], record=lambda t, name, x, target, v, spike: spikes.append(spike.flatten())
@@ -218,99 +215,6 @@ def test_second_run_does_not_train(quick, monkeypatch):
     assert "checkpoint" not in terminal.file.getvalue()
 
 
-# Checkpoints
-
-
-def truncated(path, split):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    return "cannot be read"
-
-
-def empty(path, split):
-    path.write_bytes(b"")
-    return "cannot be read"
-
-
-def foreign(path, split):
-    torch.save({"weights": torch.zeros(3)}, path)
-    return "not a checkpoint of this demo"
-
-
-def malicious(path, split):
-    torch.save({"format": checkpoints.FORMAT, "state": SimpleNamespace()}, path)
-    return "cannot be read"
-
-
-def of_another_network(path, split):
-    other = networks.NETWORKS["vgg"]
-    checkpoints.save(path, other, demo.training.build(other).eval(), split)
-    return "another network"
-
-
-def missing_weights(path, split):
-    content = torch.load(path, weights_only=True)
-    content["state"].popitem()
-    torch.save(content, path)
-    return "do not fit"
-
-
-def damaged_weights(path, split):
-    content = torch.load(path, weights_only=True)
-    next(value for name, value in content["state"].items() if name.endswith("weight")).mul_(1.1)
-    torch.save(content, path)
-    return "damaged"
-
-
-def not_a_number(path, split):
-    content = torch.load(path, weights_only=True)
-    next(iter(content["state"].values())).fill_(torch.nan)
-    torch.save(content, path)
-    return "damaged"
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [truncated, empty, foreign, malicious, of_another_network, missing_weights, damaged_weights, not_a_number],
-)
-def test_spoilt_checkpoint_is_trained_again(spoil, trained, split, monkeypatch):
-    reason = spoil(trained.path, split)
-    calls = []
-    monkeypatch.setattr(demo, "train", lambda *arguments: calls.append(arguments) or trained.model)
-    terminal = console()
-    demo.obtain(NETWORK, split, trained.folder, terminal)
-    assert len(calls) == 1
-    printed = re.sub(r"\s+", " ", terminal.file.getvalue())
-    assert reason in printed
-    assert f"training {NETWORK.name} again" in printed
-    loaded = checkpoints.load(trained.path, NETWORK, split)
-    assert not loaded.training
-    for name, value in trained.model.state_dict().items():
-        assert loaded.state_dict()[name].equal(value)
-
-
-def test_other_settings_have_another_checkpoint(split, tmp_path):
-    changes = ({"epochs": 5}, {"learning_rate": 1e-3}, {"build": networks.vgg}, {"name": "other"})
-    rows = [NETWORK, *(replace(NETWORK, **change) for change in changes)]
-    assert len({checkpoints.checkpoint_path(tmp_path, row, split) for row in rows}) == len(rows)
-    described = replace(NETWORK, description="other words")
-    assert checkpoints.checkpoint_path(tmp_path, described, split) == checkpoints.checkpoint_path(
-        tmp_path, NETWORK, split
-    )
-
-
-def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "kept.txt"
-    files.write_text(path, "old")
-
-    def full(*arguments):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(files.os, "replace", full)
-    with pytest.raises(files.OutputError, match=r"kept\.txt: No space left"):
-        files.write_text(path, "new")
-    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("kept.txt", "old")]
-
-
 # Measurements and words
 
 
@@ -336,7 +240,7 @@ def test_slow_runs_are_timed_once(monkeypatch):
 
 
 def test_recording_follows_the_dynamics(trained, split):
-    recording = raster.record(NETWORK, trained.model, split, timesteps=9, neurons=7)
+    recording = raster.record(NETWORK, trained, split, timesteps=9, neurons=7)
     assert recording.spikes.shape == recording.estimate.shape == recording.target.shape == (9, 7)
     assert recording.spikes.bool().equal(recording.estimate >= recording.target)
     step = recording.estimate[1:] - recording.estimate[:-1]

@@ -39,9 +39,16 @@ def affordable(cost: float, timesteps: int, wanted: int) -> tuple[int, int]:
 
 
 def by_promise(schedules: list[Exponential]) -> list[Exponential]:
-    """Those with the middle travel and decay first, so that a small budget is spent on likely ones."""
-    middle = (len(schedules) - 1) / 2
-    return sorted(schedules, key=lambda schedule: abs(schedules.index(schedule) - middle))
+    """Those with the middle travel and decay 0.03 first, so that a small budget is spent on likely ones.
+
+    These are what a pretrained 6-layer transformer chooses at T = 64.
+    """
+
+    def distance(place: int) -> int:
+        decay, travel = divmod(place, len(TRAVELS))
+        return abs(decay - 2) + abs(travel - 1)
+
+    return [schedules[place] for place in sorted(range(len(schedules)), key=distance)]
 
 
 def candidates(timesteps: int) -> list[Exponential]:

@@ -12,7 +12,7 @@ from ...checks import kind
 from ...spike_train import SpikeTrain
 from .rows import convolution_shape
 
-__all__ = ["BACKENDS", "METHODS", "choose_product", "checked_convolution", "checked_linear"]
+__all__ = ["BACKENDS", "METHODS", "checked_convolution", "checked_linear", "choose_product"]
 
 BACKENDS = ("triton", "cpu", "reference")
 METHODS = ("auto", "dense", "event", "unpack")

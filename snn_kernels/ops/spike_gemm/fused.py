@@ -40,8 +40,8 @@ def spike_linear_signgd(
 ) -> tuple[SpikeTrain, NeuronState]:
     """:func:`~snn_kernels.spike_linear` (dense method) followed by :func:`~snn_kernels.signgd`, fused.
 
-    The currents of a block of neurons for eight steps exist in the cache (or, on a GPU, in registers) alone; on one backend the spikes are those of
-    the two ops apart, bit for bit.
+    The currents of a block of neurons for eight steps exist in the cache (on a GPU: in registers) alone; on one backend
+    the spikes are those of the two ops apart, bit for bit.
 
     Args:
         train, weight, bias, amplitude: as in ``spike_linear``: ``[*batch, K]`` to ``[*batch, N]``.

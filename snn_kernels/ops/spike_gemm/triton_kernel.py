@@ -1,8 +1,9 @@
 """Products of packed trains in Triton, alone and fused with the signGD neuron, on tensor cores.
 
-A byte of a train holds eight steps of an input. Widened to 16 bits and masked with ``1 << s`` it is, read as float16, the
-subnormal ``spike * 2**(s - 24)``: tensor cores multiply it with a float16 weight without rounding and add in float32, and
-the sum is multiplied by ``2**(24 - s)``, without rounding, at the end. One tile of bytes serves eight products.
+A byte of a train holds eight steps of an input. Widened to 16 bits and masked with ``1 << s`` it is, read as float16,
+the subnormal ``spike * 2**(s - 24)``: tensor cores multiply it with a float16 weight without rounding and add in
+float32, and the sum is multiplied by ``2**(24 - s)``, without rounding, at the end. One tile of bytes serves eight
+products.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def pointers_of(p_data, row_stride, first_row, first_output, BLOCK_M: tl.constex
     return p_data + (first_row * row_stride + first_output) + (m[:, None] + tl.arange(0, BLOCK_N)[None, :])
 
 
-SIZES = "group_stride row_stride part_stride out_step out_row timesteps rows outputs inputs".split()
+SIZES = ["group_stride", "row_stride", "part_stride", "out_step", "out_row", "timesteps", "rows", "outputs", "inputs"]
 
 
 @triton.jit(do_not_specialize=["p_bytes", "p_rows", "p_taps", "p_weight", "p_multiplier", "p_bias", "p_out", *SIZES])

@@ -29,6 +29,7 @@ __all__ = [
 # Outputs of a tile, at most; see blocks_of.
 MOST_OUTPUTS = 32
 MOST_FUSED_OUTPUTS = 16
+OPTIONS = {"num_warps": 4, "num_stages": 3, "enable_fp_fusion": False}
 
 
 class Product(NamedTuple):
@@ -44,8 +45,8 @@ class Product(NamedTuple):
 def blocks_of(inputs: int, outputs: int, timesteps: int, most_outputs: int) -> dict[str, int]:
     """The tile of a program of 128 threads.
 
-    With 32 outputs half of a thread's registers are sums; the fused kernel, which keeps the neurons beside them, has 16.
-    Both walk the inputs in the same blocks, so they add in the same order.
+    With 32 outputs half of a thread's registers are sums; the fused kernel, which keeps the neurons beside them, has
+    16. Both walk the inputs in the same blocks, so they add in the same order.
     """
     return {
         "STEPS": 8 if timesteps > 4 else 4,
@@ -136,7 +137,7 @@ def product(
         F.pad(bias, (0, more)),
         rows,
         parts.shape[2],
-        {**blocks, "PARTS": len(parts), "num_warps": 4, "num_stages": 3, "enable_fp_fusion": False},
+        {**blocks, "PARTS": len(parts), **OPTIONS},
     )
 
 

@@ -1,0 +1,103 @@
+"""Triton's products of packed trains without a GPU: interpreted in a process of its own, and compiled ahead of time."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+triton = pytest.importorskip("triton", reason="triton is not installed")
+
+if os.environ.get("TRITON_INTERPRET") == "1":
+    pytest.skip("under TRITON_INTERPRET=1 triton compiles nothing", allow_module_level=True)
+
+from triton.backends.compiler import GPUTarget  # noqa: E402
+from triton.compiler import ASTSource  # noqa: E402
+
+from snn_kernels.ops.spike_gemm.triton_kernel import product_kernel, product_signgd_kernel  # noqa: E402
+from snn_kernels.ops.spike_gemm.triton_launch import MOST_FUSED_OUTPUTS, MOST_OUTPUTS, OPTIONS, blocks_of  # noqa: E402
+from snn_kernels.triton_activations import TRITON_ACTIVATIONS  # noqa: E402
+
+TYPES = {"p_bytes": "*u8", "p_train": "*u8", "p_weight": "*fp16", "p_rows": "*i64", "p_taps": "*i64"}
+# Each architecture's instruction with float16 factors and float32 sums.
+TENSOR_CORES = {
+    80: r"mma\.sync\.aligned\.m16n8k16\.row\.col\.f32\.f16\.f16\.f32",
+    90: r"wgmma\.mma_async\.sync\.aligned\.m64n\d+k16\.f32\.f16\.f16",
+    100: r"tcgen05\.mma\.cta_group::1\.kind::f16",
+}
+# The activation of the fused kernel (None: the product alone), architecture, float16 parts of a weight, convolution.
+COMPILED = [
+    (None, 80, 2, False),
+    (None, 90, 1, False),
+    (None, 90, 2, True),
+    (None, 100, 1, False),
+    ("relu", 80, 2, False),
+    ("relu", 90, 1, False),
+    ("relu", 90, 2, True),
+    ("gelu", 90, 1, False),
+    ("relu", 100, 1, False),
+]
+
+
+def test_the_interpreter_agrees_with_float64_and_fused_with_apart():
+    tests = Path(__file__).with_name("triton_products_interpreted.py")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests)]
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    summary = done.stdout.strip().splitlines()[-1]
+    assert int(re.search(r"(\d+) passed", summary)[1]) >= 40
+    assert "skipped" not in summary
+
+
+def compile_ahead(activation: str | None, capability: int, parts: int, convolution: bool):
+    kernel = product_signgd_kernel if activation else product_kernel
+    constants = {**blocks_of(256, 256, 32, MOST_FUSED_OUTPUTS if activation else MOST_OUTPUTS), "PARTS": parts}
+    if activation:
+        constants["H"] = TRITON_ACTIVATIONS[activation].function
+    if not convolution:
+        constants |= {"p_rows": None, "p_taps": None}
+
+    def type_of(argument: str) -> str:
+        if argument in constants:
+            return "constexpr"
+        return TYPES.get(argument, "*fp32") if argument.startswith("p_") else "i64"
+
+    source = ASTSource(kernel, {name: type_of(name) for name in kernel.arg_names}, constexprs=constants)
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=OPTIONS)
+
+
+@pytest.mark.parametrize(("activation", "capability", "parts", "convolution"), COMPILED)
+def test_compiles_to_tensor_cores_without_spills(activation, capability, parts, convolution, tmp_path):
+    compiled = compile_ahead(activation, capability, parts, convolution)
+    ptx = compiled.asm["ptx"]
+    products = re.findall(r"(?:mma\.sync|wgmma\.mma_async|tcgen05\.mma)[\w.:]*", ptx)
+    assert len(products) >= 8 * parts
+    assert all(re.fullmatch(TENSOR_CORES[capability], product) for product in products)
+    # One rounding an operation outside the tensor cores, and no flushing of denormals.
+    assert not re.search(r"\bfma\.", ptx)
+    assert ".ftz" not in ptx
+    # The bytes of a tile are fetched several at a time.
+    assert "cp.async" in ptx
+    assert not re.search(r"ld\.global\.[bu]8", ptx)
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    if not tool.exists():
+        pytest.skip("this triton brings no cuobjdump")
+    cubin = tmp_path / "kernel.cubin"
+    cubin.write_bytes(compiled.asm["cubin"])
+    command = [tool, "--dump-resource-usage", cubin]
+    usage = subprocess.check_output(command, text=True, stderr=subprocess.STDOUT)
+    assert re.search(r"STACK:0 .*LOCAL:0 ", usage), usage
+
+
+@pytest.mark.parametrize("kernel", [product_kernel, product_signgd_kernel], ids=lambda kernel: kernel.__name__)
+def test_nothing_recompiles_for_a_length_or_a_size(kernel):
+    for parameter in kernel.params:
+        if parameter.is_constexpr:
+            assert parameter.name.isupper()
+        else:
+            assert parameter.do_not_specialize
+            if not parameter.name.startswith("p_"):
+                assert parameter.annotation_type == "i64"

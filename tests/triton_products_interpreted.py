@@ -1,0 +1,157 @@
+"""Triton's products of packed trains in its interpreter. tests/test_triton_products.py runs this file.
+
+Against float64, and the fused ops against the two apart on the same backend, bit for bit.
+"""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import snn_kernels as sk
+from snn_kernels.ops.spike_gemm.triton_launch import halves
+from test_spike_gemm import FIELDS, GEOMETRIES, assert_like_a_float32_product, random, random_train
+
+DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    ("timesteps", "rows", "inputs", "outputs"),
+    [(1, 1, 1, 1), (4, 5, 7, 3), (7, 3, 63, 17), (9, 70, 100, 33), (17, 2, 16, 40)],
+)
+def test_linear(timesteps, rows, inputs, outputs, dtype):
+    train, weight, bias = random_train(timesteps, rows, inputs), random(outputs, inputs).to(dtype), random(outputs)
+    for amplitude in (None, 0.3, random(inputs, seed=3).abs()):
+        folded = torch.as_tensor(1.0 if amplitude is None else amplitude).double()
+        wanted = (train.unpack().double() * folded) @ weight.double().t() + bias.double()
+        output = sk.spike_linear(train, weight, bias, amplitude=amplitude, backend="triton")
+        assert_like_a_float32_product(output, wanted, inputs)
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0), (0, 0)])
+def test_linear_of_nothing(shape):
+    bias = random(3)
+    output = sk.spike_linear(random_train(9, *shape), random(3, shape[1]), bias, backend="triton")
+    torch.testing.assert_close(output, bias.expand(9, shape[0], 3))
+    assert sk.spike_linear(random_train(0, 2, 4), random(3, 4), backend="triton").shape == (0, 2, 3)
+
+
+def test_linear_of_views():
+    weight = random(19, 32)
+    trains = [random_train(10, 32, 4, 5).permute(1, 2, 0), random_train(10, 6, 70)[:, 2:66:2]]
+    trains += [random_train(10, 6, 64)[1:5, 32:], random_train(10, 6, 65)[1:5, 32:64]]
+    for train in trains:
+        wanted = train.unpack().double() @ weight.double().t()
+        assert_like_a_float32_product(sk.spike_linear(train, weight, backend="triton"), wanted, 32)
+
+
+def test_the_error_of_the_weights_is_as_stated():
+    """The bounds in the docstring of ``halves``, over a wide range of magnitudes inside one output."""
+    spread = random(5, 1, 999) * 10.0 ** (20 * random(5, 1, 999, seed=2).clamp(-1, 1))
+    for dtype, relative in ((torch.float32, 2.0**-23), (torch.bfloat16, 0.0), (torch.float16, 0.0)):
+        for size in (1e-30, 1e-10, 1.0, 1e15):
+            weight = (spread * size).to(dtype)
+            weight = torch.where(weight.isfinite(), weight, 1.0)
+            parts, multiplier = halves(weight, None)
+            given = parts.double().sum(0) * multiplier.double().reshape(-1, 1, 1)
+            largest = 0.0 if dtype == torch.float16 else weight.double().abs().amax((1, 2), keepdim=True)
+            bound = relative * weight.double().abs() + 2.0**-40 * largest
+            assert ((given - weight.double()).abs() <= bound).all()
+
+
+def test_extreme_weights():
+    train = random_train(8, 3, 20)
+    spikes = train.unpack().double()
+    for dtype, size in (
+        (torch.float16, 65504.0),
+        (torch.float16, 2.0**-24),
+        (torch.float32, 1e37),
+        (torch.float32, 0.0),
+    ):
+        weight = torch.full((3, 20), size, dtype=dtype)
+        output = sk.spike_linear(train, weight, backend="triton")
+        torch.testing.assert_close(output.double(), spikes @ weight.double().t(), rtol=1e-6, atol=0.0)
+    everywhere = sk.pack(torch.ones(8, 1, 2))
+    assert (sk.spike_linear(everywhere, torch.tensor([[float("inf"), 1.0]]), backend="triton") == float("inf")).all()
+    assert sk.spike_linear(everywhere, torch.tensor([[float("nan"), 1.0]]), backend="triton").isnan().all()
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_convolution(geometry):
+    """And the fused one, whose currents are the same to the bit."""
+    train = random_train(9, 2, 4, 7, 5)
+    weight, bias, amplitude = random(8, 4 // geometry.get("groups", 1), 3, 2), random(8), random(4).abs()
+    values = (train.unpack().double() * amplitude.double().reshape(-1, 1, 1)).flatten(0, 1)
+    wanted = F.conv2d(values, weight.double(), bias.double(), **geometry).unflatten(0, (9, 2))
+    options = {**geometry, "amplitude": amplitude, "backend": "triton"}
+    output = sk.spike_conv2d(train, weight, bias, **options)
+    assert_like_a_float32_product(output, wanted, weight[0].numel())
+    assert output[0].is_contiguous(memory_format=torch.channels_last)
+    eta, offset = sk.schedules.Exponential(0.4, 0.9).table(9), random(8, 1, 1)
+    spikes, state = sk.signgd(output, eta, "relu", offset=offset, backend="triton")
+    fused, fused_state = sk.spike_conv2d_signgd(train, weight, bias, eta, "relu", **options, offset=offset)
+    assert torch.equal(fused.bytes, spikes.bytes)
+    assert torch.equal(fused_state.x, state.x)
+    assert torch.equal(fused_state.v, state.v)
+
+
+def test_convolution_1d_and_more_channels_than_a_block():
+    train, weight = random_train(3, 2, 40, 9), random(18, 40, 3)
+    wanted = F.conv1d(train.unpack().double().flatten(0, 1), weight.double(), None, 2, 1)
+    output = sk.spike_conv1d(train, weight, None, 2, 1, backend="triton")
+    assert_like_a_float32_product(output.flatten(0, 1), wanted, 120)
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", ("leaky_relu", random(33).abs())])
+@pytest.mark.parametrize(
+    ("timesteps", "dtype"), [(0, torch.float32), (1, torch.bfloat16), (9, torch.float32), (17, torch.float16)]
+)
+def test_fused_linear_is_the_two_apart(timesteps, dtype, activation):
+    train, weight, bias = random_train(timesteps, 17, 50), (random(33, 50) / 7).to(dtype), random(33)
+    eta = sk.schedules.Exponential(0.4, 0.9).table(timesteps)
+    current = sk.spike_linear(train, weight, bias, amplitude=0.5, backend="triton")
+    mixed = {"offset": random(33), "scale": random(17, 1).abs() + 0.1, "x0": random(17, 33), "v0": 0.2}
+    for fields in (*FIELDS.values(), mixed):
+        neuron = {("bias" if name == "x0" else name): value for name, value in fields.items()}
+        spikes, state = sk.signgd(current, eta, activation, **neuron, backend="triton")
+        options = {"amplitude": 0.5, "backend": "triton", **fields}
+        fused, fused_state = sk.spike_linear_signgd(train, weight, bias, eta, activation, **options)
+        assert torch.equal(fused.bytes, spikes.bytes)
+        assert torch.equal(fused_state.x, state.x)
+        assert torch.equal(fused_state.v, state.v)
+
+
+def test_fused_state_is_passed_on_over_several_tiles():
+    train, weight = random_train(24, 5, 14, 40), random(20, 40) / 6
+    eta, options = sk.schedules.Exponential(0.4, 0.9).table(24), {"backend": "triton"}
+    whole, whole_state = sk.spike_linear_signgd(train, weight, None, eta, "relu", **options)
+    state, parts = None, []
+    for group in range(3):
+        part, steps = sk.SpikeTrain(train.bytes[group : group + 1], 8), eta[8 * group : 8 * group + 8]
+        spikes, state = sk.spike_linear_signgd(part, weight, None, steps, "relu", state=state, **options)
+        parts.append(spikes.bytes)
+    assert torch.equal(torch.cat(parts), whole.bytes)
+    assert torch.equal(state.v, whole_state.v)
+    current = sk.spike_linear(train, weight, **options)
+    assert torch.equal(sk.signgd(current, eta, "relu", **options)[0].bytes, whole.bytes)
+
+
+def test_a_method_that_triton_has_not_is_refused():
+    for method in ("event", "unpack"):
+        with pytest.raises(ValueError, match=f"method: the triton backend has auto, dense; got '{method}'"):
+            sk.spike_linear(random_train(8, 2, 4), random(3, 4), method=method, backend="triton")
+    train, weight = random_train(8, 2, 4), random(3, 4)
+    named = sk.spike_linear(train, weight, method="dense", backend="triton")
+    assert torch.equal(named, sk.spike_linear(train, weight, backend="triton"))
+
+
+def test_ops_satisfy_torch():
+    train, weight = random_train(9, 2, 3), random(4, 3)
+    zero, one, eta = torch.zeros(()), torch.ones(()), sk.schedules.Exponential().table(9)
+    ops, neuron = torch.ops.snn_kernels, (eta, one, zero, one, [], zero, "relu", "triton")
+    torch.library.opcheck(ops.spike_linear.default, (train.bytes, 9, weight, None, None, "dense", "triton"))
+    torch.library.opcheck(ops.spike_linear_signgd.default, (train.bytes, 9, weight, None, None, *neuron))
+    image, kernel = random_train(9, 2, 3, 4, 4), random(4, 3, 3, 3)
+    geometry = ([1, 1], [1, 1], [1, 1], 1)
+    torch.library.opcheck(ops.spike_conv2d.default, (image.bytes, 9, kernel, None, None, *geometry, "dense", "triton"))
+    torch.library.opcheck(ops.spike_conv2d_signgd.default, (image.bytes, 9, kernel, None, None, *geometry, *neuron))
