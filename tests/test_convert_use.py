@@ -51,6 +51,21 @@ def test_a_factor_that_comes_with_the_input():
     torch.testing.assert_close(snn(x, y, scale)["logits"], model(x, y, scale)["logits"], atol=0.02, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("x", "error", "message"),
+    [
+        (torch.zeros(2, 1, 8, 9), ValueError, r"input: expected shape \['any', 1, 8, 8\] on cpu, got torch.float32"),
+        (torch.zeros(2, 64), ValueError, r"input: expected shape \['any', 1, 8, 8\] on cpu"),
+        (torch.zeros(2, 1, 8, 8, dtype=torch.float64), TypeError, "input: expected a tensor of torch.float32, got"),
+        (torch.zeros(2, 1, 8, 8, device="meta"), ValueError, "input: expected shape .* on cpu, got .* on meta"),
+    ],
+)
+def test_inputs_that_do_not_fit(x, error, message):
+    snn = convert(gelu_mlp(), [images()], **QUICK)
+    with pytest.raises(error, match=message):
+        snn(x)
+
+
 @pytest.mark.parametrize("batch", [1, 2, 7])
 def test_batch_size_is_free(batch):
     torch.manual_seed(0)

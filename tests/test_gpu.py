@@ -4,7 +4,18 @@ import pytest
 import torch
 
 from signgd_helpers import DTYPES, arguments_for, assert_flips_are_crossings, assert_same, run, seeded
-from snn_kernels import ACTIVATIONS, backends, schedules, signgd
+from snn_kernels import (
+    ACTIVATIONS,
+    SpikeTrain,
+    backends,
+    schedules,
+    signgd,
+    spike_conv2d,
+    spike_conv2d_signgd,
+    spike_linear,
+    spike_linear_signgd,
+)
+from test_spike_gemm import assert_like_a_float32_product, random_train
 
 pytestmark = pytest.mark.gpu
 
@@ -46,6 +57,40 @@ def test_capture_in_a_cuda_graph(backend):
     graph.replay()
     assert torch.equal(train.bytes, expected.bytes)
     assert torch.equal(state.v, expected_state.v)
+
+
+def test_products_of_packed_trains():
+    """Against float64 within the bound of the CPU's tests, and the fused op against the two apart bit for bit."""
+    if not backends()["triton"].available:
+        pytest.skip(backends()["triton"].reason)
+    eta = schedules.Exponential(0.4, 0.9).table(33).cuda()
+    for rows, inputs, outputs in ((1, 7, 3), (100, 500, 33), (1000, 768, 256)):
+        train = random_train(33, rows, inputs)
+        for dtype in DTYPES:
+            weight = seeded(outputs, inputs, dtype=dtype)
+            on_gpu = SpikeTrain(train.bytes.cuda(), 33), weight.cuda()
+            output = spike_linear(*on_gpu, backend="triton")
+            wanted = train.unpack().double() @ weight.double().t()
+            assert_like_a_float32_product(output.cpu(), wanted, inputs)
+            spikes, state = signgd(output, eta, "gelu", offset=0.5, backend="triton")
+            fused, fused_state = spike_linear_signgd(*on_gpu, None, eta, "gelu", offset=0.5, backend="triton")
+            assert torch.equal(fused.bytes, spikes.bytes)
+            assert torch.equal(fused_state.v, state.v)
+
+
+def test_a_convolution_of_packed_trains():
+    if not backends()["triton"].available:
+        pytest.skip(backends()["triton"].reason)
+    train, weight = random_train(9, 4, 64, 11, 13), seeded(96, 64, 3, 3)
+    on_gpu = SpikeTrain(train.bytes.cuda(), 9), weight.cuda()
+    output = spike_conv2d(*on_gpu, padding=1, backend="triton")
+    wanted = torch.nn.functional.conv2d(train.unpack().double().flatten(0, 1), weight.double(), padding=1)
+    assert_like_a_float32_product(output.cpu(), wanted.unflatten(0, (9, 4)), 576)
+    eta = schedules.Exponential(0.4, 0.9).table(9).cuda()
+    spikes, state = signgd(output, eta, "relu", backend="triton")
+    fused, fused_state = spike_conv2d_signgd(*on_gpu, None, eta, "relu", padding=1, backend="triton")
+    assert torch.equal(fused.bytes, spikes.bytes)
+    assert torch.equal(fused_state.v, state.v)
 
 
 def test_more_than_two_to_the_31_neurons(backend):

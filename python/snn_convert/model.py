@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from snn_kernels.checks import kind
 from snn_kernels.schedules import Schedule
 
 from .encoders import encode
@@ -109,10 +110,25 @@ class SpikingModel(nn.Module):
         self.engine.plan_products(values)
 
     def flat_inputs(self, args: tuple, kwargs: dict) -> list[Any]:
-        """The leaves of the ANN's arguments."""
+        """The leaves of the ANN's arguments.
+
+        Raises:
+            TypeError: they are not structured as the ANN's were, or of another dtype.
+            ValueError: a tensor of another shape, apart from the batch, or on another device.
+        """
         leaves, spec = pytree.tree_flatten((args, kwargs))
         if spec != self.input_spec:
             raise TypeError(f"inputs: expected the structure {self.input_spec}, got {spec}")
+        for node, leaf in zip(self.engine.inputs, leaves):
+            expected = node.meta["val"]
+            if not isinstance(expected, Tensor):
+                continue
+            if not isinstance(leaf, Tensor) or leaf.dtype != expected.dtype:
+                raise TypeError(f"{node.target}: expected a tensor of {expected.dtype}, got {kind(leaf)}")
+            sizes = ["any" if not isinstance(size, int) else size for size in expected.shape]
+            fits = leaf.ndim == len(sizes) and all(a in ("any", b) for a, b in zip(sizes, leaf.shape))
+            if not fits or leaf.device != self.eta.device:
+                raise ValueError(f"{node.target}: expected shape {sizes} on {self.eta.device}, got {kind(leaf)}")
         return leaves
 
 

@@ -45,7 +45,7 @@ def spike_linear(
     Returns:
         Currents ``[T, *batch, N]`` in float32, accumulated in float32 in a fixed order. On the ``triton`` backend
         weights are float16 numbers scaled by a power of two for each output: float16 ones exactly, bfloat16 ones up to
-        ``2**-40`` of the largest weight of the output, and float32 ones (or an amplitude for each input) as the sum of
+        ``2**-39`` of the largest weight of the output, and float32 ones (or an amplitude for each input) as the sum of
         two, up to that and ``2**-23`` of the weight itself, the size of a rounding of one float32 addition.
 
     Raises:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Rows", "convolution_rows", "convolution_shape", "linear_rows"]
+__all__ = ["Rows", "convolution_rows", "convolution_shape", "linear_rows", "offsets"]
 
 
 class Rows(NamedTuple):
@@ -24,19 +24,17 @@ class Rows(NamedTuple):
     input: Tensor
 
 
-def _offsets(shape: Sequence[int], strides: Sequence[int]) -> Tensor:
+def offsets(shape: Sequence[int], strides: Sequence[int], device: torch.device | None = None) -> Tensor:
     """The offset of every element of a strided array, in the order of its indices."""
-    total = torch.zeros((), dtype=torch.int64)
+    total = torch.zeros((), dtype=torch.int64, device=device)
     for size, stride in zip(shape, strides):
-        total = total.unsqueeze(-1) + torch.arange(size) * stride
+        total = total.unsqueeze(-1) + torch.arange(size, device=device) * stride
     return total.reshape(-1)
 
 
 def linear_rows(bytes: Tensor) -> Rows:
     """Rows of ``[G, *batch, K]``: one for each index into ``batch``."""
-    return Rows(
-        bytes, _offsets(bytes.shape[1:-1], bytes.stride()[1:-1]), _offsets(bytes.shape[-1:], bytes.stride()[-1:])
-    )
+    return Rows(bytes, offsets(bytes.shape[1:-1], bytes.stride()[1:-1]), offsets(bytes.shape[-1:], bytes.stride()[-1:]))
 
 
 def convolution_shape(
@@ -65,6 +63,6 @@ def convolution_rows(
         bytes = F.pad(bytes, (padding[1], padding[1], padding[0], padding[0]))
     bytes = bytes[:, :, channels]
     _, batch, channel, row, column = bytes.stride()
-    rows = _offsets((bytes.shape[1], *out), (batch, row * stride[0], column * stride[1]))
-    inputs = _offsets((bytes.shape[2], *kernel), (channel, row * dilation[0], column * dilation[1]))
+    rows = offsets((bytes.shape[1], *out), (batch, row * stride[0], column * stride[1]))
+    inputs = offsets((bytes.shape[2], *kernel), (channel, row * dilation[0], column * dilation[1]))
     return Rows(bytes, rows, inputs)

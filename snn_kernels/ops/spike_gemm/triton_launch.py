@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...layout import Order
 from ...triton_activations import TRITON_ACTIVATIONS
-from .rows import convolution_shape
+from .rows import convolution_shape, offsets
 from .triton_kernel import product_kernel, product_signgd_kernel
 
 __all__ = [
@@ -71,8 +71,8 @@ def halves(weight: Tensor, amplitude: Tensor | None) -> tuple[Tensor, Tensor]:
     ``multiplier[n] * parts.sum(0)[n]`` is ``weight[n] * amplitude`` up to
 
     - nothing for float16 weights without amplitude;
-    - ``2**-40 max|weight[n]|`` for bfloat16 ones: nothing for those above ``2**-32`` of the output's largest;
-    - ``2**-23 |weight[n, k]| + 2**-40 max|weight[n]|`` for float32 ones, in two parts.
+    - ``2**-39 max|weight[n]|`` for bfloat16 ones: nothing for those above ``2**-31`` of the output's largest;
+    - ``2**-23 |weight[n, k]| + 2**-39 max|weight[n]|`` for float32 ones, in two parts.
 
     The multiplier is a power of two, which brings the largest weight of an output to ``[2**14, 2**15)``, times the
     amplitude where that is the same for all inputs. An amplitude for each input is multiplied in as float32.
@@ -126,8 +126,6 @@ def product(
     """``bytes[G, ...]`` in runs; ``weight[N, taps, C]``."""
     parts, multiplier = halves(weight, amplitude)
     outputs, channels = weight.shape[0], weight.shape[2]
-    if outputs * blocks["BLOCK_M"] >= 2**31:
-        raise ValueError(f"weight: the triton backend takes up to 2**25 - 1 outputs, got {outputs}")
     more = -outputs % blocks["BLOCK_N"]
     parts = F.pad(parts, (0, -channels % blocks["BLOCK_K"], 0, 0, 0, more)).flatten(2).contiguous()
     bias = multiplier.new_zeros(outputs) if bias is None else bias.float()
@@ -148,14 +146,6 @@ def linear_product(
     rows = bytes.shape[1:-1].numel()
     runs = in_runs(bytes.reshape(bytes.shape[0], rows, bytes.shape[-1]), blocks["BLOCK_K"])
     return product(runs, rows, None, runs.stride(1), None, weight.unsqueeze(1), bias, amplitude, blocks)
-
-
-def offsets(shape: Sequence[int], strides: Sequence[int], device: torch.device) -> Tensor:
-    """The offset of every element of a strided array, in the order of its indices."""
-    total = torch.zeros((), dtype=torch.int64, device=device)
-    for size, stride in zip(shape, strides):
-        total = total.unsqueeze(-1) + torch.arange(size, device=device) * stride
-    return total.reshape(-1)
 
 
 def convolution_product(
@@ -188,10 +178,17 @@ def on_device(tensor: Tensor):
     return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
 
 
+def check_row(elements: int, blocks: dict[str, int]) -> None:
+    """Offsets inside a tile of outputs have 32 bits."""
+    if elements * blocks["BLOCK_M"] >= 2**31:
+        raise ValueError(f"weight: the triton backend takes up to 2**25 - 1 outputs, got {elements}")
+
+
 def run_product(product: Product, out: Tensor) -> None:
     """Write ``out[T, rows, N]``, whose outputs lie side by side."""
     timesteps, rows, outputs = out.shape
     blocks = product.constants
+    check_row(out.stride(1), blocks)
     tiles = triton.cdiv(rows, blocks["BLOCK_M"]) * triton.cdiv(outputs, blocks["BLOCK_N"])
     with on_device(out):
         product_kernel[(tiles, triton.cdiv(timesteps, 8))](
@@ -226,6 +223,7 @@ def run_product_signgd(
     fields = [field_of(field, v_out.shape, order) for field in (offset, x, scale, *padded, v)]
     columns = v_out.shape[order[-1]]
     blocks = product.constants
+    check_row(columns, blocks)
     tiles = triton.cdiv(product.rows, blocks["BLOCK_M"]) * triton.cdiv(columns, blocks["BLOCK_N"])
     with on_device(v_out):
         product_signgd_kernel[(tiles,)](
