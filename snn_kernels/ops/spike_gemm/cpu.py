@@ -13,7 +13,7 @@ from .rows import Rows, convolution_rows, convolution_shape, linear_rows
 
 __all__ = ["convolution_cpu", "linear_cpu", "product_arguments", "resolve_method"]
 
-# Below this share of ones the event method is the faster one (bench/results has the table).
+# Below this share of ones the event method is taken; `python -m bench --experiment density` shows the crossover.
 EVENT_DENSITY = 0.1
 # With fewer outputs a window the index bytes cost more than the sums they look up.
 FEWEST_DENSE_OUTPUTS = 8
