@@ -7,16 +7,17 @@ from collections.abc import Iterator
 import torch
 
 import snn_kernels as sk
-from snn_kernels.ops.signgd.reference import signgd_loop
+from snn_kernels.ops.neuron.reference import Momentum, Operands, State, neuron_loop
 
 from .runner import Comparison
 
 __all__ = ["functions", "growth", "neuron"]
 
 
-def _loop(currents, eta, function):
+def _loop(currents, eta, activation, parameters):
     zero, one = torch.zeros(()), torch.ones(())
-    return signgd_loop(currents, eta, function, [one] * len(currents), one, [zero] * len(currents), zero)
+    operands = Operands([one] * len(currents), one, parameters)
+    return neuron_loop(currents, eta, activation, operands, State((zero,) * len(currents), zero), Momentum())
 
 
 def _dense_loop(currents, eta, function):
@@ -40,7 +41,7 @@ def _case(activation: str, timesteps: int, neurons: int, dtype: torch.dtype, com
     parameters = [torch.tensor(default) for _, default in row.parameters]
     call = sk.signgd if row.arity == 1 else sk.signgd_binary
     function = lambda *x: row.function(*x, *parameters)  # noqa: E731
-    wanted, _, _ = _loop(currents, eta, function)
+    wanted, _ = _loop(currents, eta, activation, parameters)
     copy = torch.empty_like(currents[0])
 
     def accept(name: str, output) -> None:
@@ -54,7 +55,7 @@ def _case(activation: str, timesteps: int, neurons: int, dtype: torch.dtype, com
             raise AssertionError(f"{wrong:.2%} of the spikes differ from the reference")
 
     variants = {
-        "eager loop": lambda: _loop(currents, eta, function),
+        "eager loop": lambda: _loop(currents, eta, activation, parameters),
         "snn_kernels cpu": lambda: call(*currents, eta, activation, backend="cpu"),
     }
     if compiled:

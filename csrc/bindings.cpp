@@ -2,13 +2,17 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include "core/activations.h"
+#include <algorithm>
+
+#include "core/models.h"
 #include "cpu/isa.h"
+#include "cpu/neuron.h"
 #include "cpu/packing.h"
-#include "cpu/signgd.h"
+#include "cpu/parallel.h"
 #include "cpu/spike_gemm.h"
 #if defined(SNN_CUDA)
-#include "cuda/signgd.h"
+#include "cuda/neuron.h"
+#include "cuda/parallel.h"
 #endif
 
 namespace py = pybind11;
@@ -16,15 +20,22 @@ namespace py = pybind11;
 namespace {
 
 using Address = uintptr_t;
-using OperandArgument = std::tuple<Address, int64_t, int64_t>;                                  // data, inner, period
-using InputArgument = std::tuple<Address, int64_t, OperandArgument, OperandArgument, Address>;  // see SignGDInput
+using OperandArgument = std::tuple<Address, int64_t, int64_t>;  // data, inner, period
+using InputArgument = std::tuple<Address, int64_t, OperandArgument, OperandArgument, Address, Address>;  // NeuronInput
+using MomentumArgument = std::tuple<float, bool, Address>;  // momentum, nesterov, m
 
-#define SNN_NAME(name, expression) #name,
-const std::vector<std::string> kActivations = {SNN_ACTIVATIONS(SNN_NAME)};
-#undef SNN_NAME
-#define SNN_ARITY(name, expression) snn::SNN_ISA::activation::name##_fn::arity,
-const int kArity[] = {SNN_ACTIVATIONS(SNN_ARITY)};
-#undef SNN_ARITY
+struct ModelEntry {
+    std::string name;
+    int inputs;
+    bool decodes, momentum;
+};
+
+template <class... Model>
+std::vector<ModelEntry> entries(snn::SNN_ISA::ModelList<Model...>) {
+    return {{Model::name(), Model::inputs, Model::decodes, Model::momentum}...};
+}
+
+const std::vector<ModelEntry> kModels = entries(snn::SNN_ISA::Models{});
 
 template <class T>
 T* pointer(Address address) {
@@ -42,49 +53,81 @@ snn::DType dtype_of(const std::string& name) {
     throw std::invalid_argument("dtype: expected float32, float16 or bfloat16, got " + name);
 }
 
-snn::SignGDProblem signgd_problem(const std::string& activation, const std::string& dtype, int64_t timesteps,
+snn::NeuronProblem neuron_problem(const std::string& model, const std::string& dtype, int64_t timesteps,
                                   int64_t neurons, Address eta, const std::vector<InputArgument>& inputs,
                                   const OperandArgument& scale, const std::vector<OperandArgument>& parameters,
-                                  const OperandArgument& v, Address v_out, Address bytes) {
-    snn::SignGDProblem problem{};
-    const auto found = std::find(kActivations.begin(), kActivations.end(), activation);
-    if (found == kActivations.end()) throw std::invalid_argument("activation: _C knows no " + activation);
-    problem.activation = static_cast<int>(found - kActivations.begin());
+                                  const OperandArgument& v, Address v_out, Address bytes,
+                                  const MomentumArgument& momentum) {
+    snn::NeuronProblem problem{};
+    const auto found = std::find_if(kModels.begin(), kModels.end(), [&](const auto& row) { return row.name == model; });
+    if (found == kModels.end()) throw std::invalid_argument("model: _C knows no " + model);
+    problem.model = static_cast<int>(found - kModels.begin());
     problem.arity = static_cast<int>(inputs.size());
-    if (problem.arity != kArity[problem.activation] || parameters.size() != snn::kParameters)
-        throw std::invalid_argument("inputs: wrong number for " + activation);
+    if (problem.arity != found->inputs || parameters.size() != snn::kParameters)
+        throw std::invalid_argument("inputs: wrong number for " + model);
     problem.dtype = dtype_of(dtype);
     problem.timesteps = timesteps;
     problem.neurons = neurons;
     problem.eta = pointer<const float>(eta);
     for (int k = 0; k < problem.arity; ++k) {
-        const auto& [current, step_stride, offset, x, x_out] = inputs[k];
-        problem.input[k] = {pointer<const void>(current), step_stride, operand(offset), operand(x),
-                            pointer<float>(x_out)};
+        const auto& [current, step_stride, offset, x, x_out, m] = inputs[k];
+        if ((x_out != 0) != found->decodes || (m != 0) != found->momentum)
+            throw std::invalid_argument("inputs: wrong state for " + model);
+        problem.input[k] = {pointer<const void>(current), step_stride,      operand(offset), operand(x),
+                            pointer<float>(x_out),        pointer<float>(m)};
     }
     problem.scale = operand(scale);
     for (int k = 0; k < snn::kParameters; ++k) problem.parameter[k] = operand(parameters[k]);
     problem.v = operand(v);
     problem.v_out = pointer<float>(v_out);
     problem.bytes = pointer<uint8_t>(bytes);
+    problem.momentum = std::get<0>(momentum);
+    problem.nesterov = std::get<1>(momentum);
+    problem.m = pointer<float>(std::get<2>(momentum));
     return problem;
 }
 
 // Runs the neuron on the CPU with `where` threads, or on the CUDA stream at address `where`. The problem is the tuple
-// of signgd_problem's arguments.
+// of neuron_problem's arguments.
 template <class Arguments>
-void signgd(const std::string& backend, const Arguments& arguments, Address where) {
-    const snn::SignGDProblem problem = std::apply(signgd_problem, arguments);
+void neuron(const std::string& backend, const Arguments& arguments, Address where) {
+    const snn::NeuronProblem problem = std::apply(neuron_problem, arguments);
     py::gil_scoped_release release;
-    if (backend == "cpu") return snn::signgd_cpu(problem, static_cast<int>(where));
+    if (backend == "cpu") return snn::neuron_cpu(problem, static_cast<int>(where));
 #if defined(SNN_CUDA)
-    if (backend == "cuda") return snn::signgd_cuda(problem, pointer<void>(where));
+    if (backend == "cuda") return snn::neuron_cuda(problem, pointer<void>(where));
 #endif
     throw std::invalid_argument("backend: _C was built without " + backend);
 }
 
-using SignGDArguments = std::tuple<std::string, std::string, int64_t, int64_t, Address, std::vector<InputArgument>,
-                                   OperandArgument, std::vector<OperandArgument>, OperandArgument, Address, Address>;
+using NeuronArguments =
+    std::tuple<std::string, std::string, int64_t, int64_t, Address, std::vector<InputArgument>, OperandArgument,
+               std::vector<OperandArgument>, OperandArgument, Address, Address, MomentumArgument>;
+
+// Neurons that see all steps at once, on the CPU with `where` threads or on the CUDA stream at address `where`. Without
+// weights they count, with `threshold` and `shift`; with weights they mix, with a threshold a step.
+void parallel(const std::string& backend, const std::string& dtype, int64_t timesteps, int64_t neurons,
+              const std::pair<Address, int64_t>& current, const OperandArgument& threshold,
+              const OperandArgument& shift, const std::pair<Address, Address>& weight_and_threshold, Address bytes,
+              Address where) {
+    snn::ParallelProblem problem{};
+    problem.dtype = dtype_of(dtype);
+    problem.timesteps = timesteps;
+    problem.neurons = neurons;
+    problem.current = pointer<const void>(current.first);
+    problem.step_stride = current.second;
+    problem.threshold = operand(threshold);
+    problem.shift = operand(shift);
+    problem.weight = pointer<const float>(weight_and_threshold.first);
+    problem.step_threshold = pointer<const float>(weight_and_threshold.second);
+    problem.bytes = pointer<uint8_t>(bytes);
+    py::gil_scoped_release release;
+    if (backend == "cpu") return snn::parallel_cpu(problem, static_cast<int>(where));
+#if defined(SNN_CUDA)
+    if (backend == "cuda") return snn::parallel_cuda(problem, pointer<void>(where));
+#endif
+    throw std::invalid_argument("backend: _C was built without " + backend);
+}
 
 // timesteps, rows, inputs, outputs, bytes, group_stride, row_offset, input_offset, weight, bias
 using SpikeGemmArguments =
@@ -122,9 +165,9 @@ void spike_gemm_cpu(const SpikeGemmArguments& arguments, const CurrentArgument& 
     snn::spike_gemm_dense_cpu(problem, threads);
 }
 
-void spike_gemm_signgd_cpu(const SpikeGemmArguments& arguments, const SignGDArguments& neuron, int threads) {
+void spike_gemm_signgd_cpu(const SpikeGemmArguments& arguments, const NeuronArguments& neuron, int threads) {
     const snn::SpikeGemmProblem gemm = spike_gemm_problem(arguments);
-    const snn::SignGDProblem problem = std::apply(signgd_problem, neuron);
+    const snn::NeuronProblem problem = std::apply(neuron_problem, neuron);
     py::gil_scoped_release release;
     snn::spike_gemm_signgd_cpu(gemm, problem, threads);
 }
@@ -132,7 +175,9 @@ void spike_gemm_signgd_cpu(const SpikeGemmArguments& arguments, const SignGDArgu
 }  // namespace
 
 PYBIND11_MODULE(_C, module) {
-    module.attr("activations") = kActivations;
+    std::vector<std::string> models;
+    for (const ModelEntry& model : kModels) models.push_back(model.name);
+    module.attr("models") = models;
     module.attr("isa") = snn::name_of(snn::isa_here());
     module.attr("openmp") =
 #if defined(_OPENMP)
@@ -142,7 +187,8 @@ PYBIND11_MODULE(_C, module) {
 #endif
     module.attr("compiler") = SNN_COMPILER;
     module.attr("cuda_architectures") = SNN_CUDA_ARCHITECTURES;
-    module.def("signgd", &signgd<SignGDArguments>);
+    module.def("neuron", &neuron<NeuronArguments>);
+    module.def("parallel", &parallel);
     module.def("spike_gemm_cpu", &spike_gemm_cpu);
     module.def("spike_gemm_signgd_cpu", &spike_gemm_signgd_cpu);
     module.def("pack_cpu", [](Address spikes, Address bytes, int64_t timesteps, int64_t neurons, int threads) {

@@ -18,27 +18,45 @@ struct Operand {
     int64_t period;
 };
 
-struct SignGDInput {
+struct NeuronInput {
     const void* current;  // [T, N], steps `step_stride` elements apart
     int64_t step_stride;
     Operand offset;
     Operand x;     // decoded input before the first step
     float* x_out;  // and after the last
+    float* m;      // with momentum: the filtered gradient, read and written
 };
 
-struct SignGDProblem {
-    int activation;  // index into SNN_ACTIVATIONS
-    int arity;       // inputs in use
-    DType dtype;     // of the currents
+struct NeuronProblem {
+    int model;    // index into Models
+    int arity;    // inputs in use
+    DType dtype;  // of the currents
     int64_t timesteps;
     int64_t neurons;
     const float* eta;
-    SignGDInput input[kMaxInputs];
+    NeuronInput input[kMaxInputs];
     Operand scale;
     Operand parameter[kParameters];
     Operand v;
     float* v_out;
+    float* m;  // with momentum: the filtered gradient of v, read and written
+    float momentum;
+    bool nesterov;
     uint8_t* bytes;  // [ceil(T / 8), N]
+};
+
+// Neurons that see all steps at once: see core/parallel.h.
+struct ParallelProblem {
+    const void* current;  // [T, N], steps `step_stride` elements apart
+    int64_t step_stride;
+    DType dtype;
+    int64_t timesteps;
+    int64_t neurons;
+    Operand threshold;            // of the counting neuron, like shift
+    Operand shift;                // added to the current of every step
+    const float* weight;          // [T, T] of the neuron that mixes steps, otherwise null
+    const float* step_threshold;  // [T]
+    uint8_t* bytes;               // [ceil(T / 8), N]
 };
 
 }  // namespace snn

@@ -7,9 +7,13 @@ from .activations import ACTIVATIONS, Activation
 from .backends import Backend, backends
 from .calibration import calibrate_offsets
 from .modules import SignGDNeuron
+from .ops.integrate_and_fire import integrate_and_fire, leaky_integrate_and_fire
+from .ops.neuron.state import NeuronState
 from .ops.packing import pack, unpack
-from .ops.signgd import NeuronState, signgd, signgd_binary
+from .ops.parallel import parallel_spikes, parallel_spiking_neuron
+from .ops.signgd import signgd, signgd_binary
 from .ops.spike_gemm import spike_conv1d, spike_conv2d, spike_conv2d_signgd, spike_linear, spike_linear_signgd
+from .ops.subgradient import subgradient
 from .spike_train import SpikeTrain
 
 __version__ = _version("snn-kernels")
@@ -24,7 +28,11 @@ __all__ = [
     "__version__",
     "backends",
     "calibrate_offsets",
+    "integrate_and_fire",
+    "leaky_integrate_and_fire",
     "pack",
+    "parallel_spikes",
+    "parallel_spiking_neuron",
     "schedules",
     "signgd",
     "signgd_binary",
@@ -33,5 +41,6 @@ __all__ = [
     "spike_conv2d_signgd",
     "spike_linear",
     "spike_linear_signgd",
+    "subgradient",
     "unpack",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["checked_eta", "checked_field", "kind"]
+__all__ = ["checked_currents", "checked_eta", "checked_field", "kind"]
 
 
 def kind(value: object) -> str:
@@ -15,6 +15,19 @@ def kind(value: object) -> str:
     if isinstance(value, Tensor):
         return f"{value.dtype} {tuple(value.shape)} on {value.device}"
     return f"{type(value).__name__} {value!r}"
+
+
+def checked_currents(currents: Sequence[Tensor], names: Sequence[str]) -> Tensor:
+    """Currents ``[T, *shape]`` of one shape, dtype and device; the first of them."""
+    first = currents[0]
+    for name, current in zip(names, currents):
+        if not isinstance(current, Tensor) or current.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+            raise TypeError(f"{name}: expected a float32, float16 or bfloat16 tensor, got {kind(current)}")
+        if current.ndim == 0:
+            raise ValueError(f"{name}: expected [T, *shape], got a tensor without dimensions")
+        if (current.shape, current.dtype, current.device) != (first.shape, first.dtype, first.device):
+            raise ValueError(f"{name}: expected the shape, dtype and device of {names[0]}, got {kind(current)}")
+    return first
 
 
 def checked_eta(eta: Tensor, timesteps: int, device: torch.device) -> None:

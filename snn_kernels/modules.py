@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from .activations import ActivationSpec, resolve
-from .ops.signgd import NeuronState, signgd
+from .ops.neuron.state import NeuronState, checked_momentum
+from .ops.signgd import signgd
 from .schedules import Schedule
 from .spike_train import SpikeTrain
 
@@ -32,6 +33,7 @@ class SignGDNeuron(nn.Module):
         bias: the decoded input before the first step. :func:`snn_kernels.calibrate_offsets` measures it and ``offset``.
         v0: the estimate before the first step. ``scale``, ``offset``, ``bias`` and ``v0`` are numbers or float32
             tensors that broadcast to ``[B, *]``; they are buffers and stay float32 whatever the module is cast to.
+        momentum, nesterov: of both updates, see :func:`snn_kernels.signgd`; those of the feeding neurons too.
         packed: return a :class:`SpikeTrain` (step mode ``"m"`` only) instead of dense spikes.
         max_timesteps: length of the step-size table: how many steps may pass from one ``reset()`` to the next.
 
@@ -58,6 +60,8 @@ class SignGDNeuron(nn.Module):
         offset: Tensor | float = 1.0,
         bias: Tensor | float = 0.0,
         v0: Tensor | float = 0.0,
+        momentum: float = 0.0,
+        nesterov: bool = False,
         packed: bool = False,
         max_timesteps: int = 1024,
     ) -> None:
@@ -69,6 +73,7 @@ class SignGDNeuron(nn.Module):
             raise ValueError(f"max_timesteps: expected an integer >= 1, got {max_timesteps!r}")
         self.activation = row.name
         self.schedule = schedule
+        self.momentum, self.nesterov = checked_momentum(momentum, nesterov)
         self.packed = packed
         self.step_mode = step_mode
         self.backend = backend
@@ -137,6 +142,8 @@ class SignGDNeuron(nn.Module):
             bias=self.bias,
             scale=self.scale,
             v0=self.v0,
+            momentum=self.momentum,
+            nesterov=self.nesterov,
             state=state,
             backend=self.backend,
         )
@@ -163,7 +170,8 @@ class SignGDNeuron(nn.Module):
             return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
 
         if self._state is not None:
-            self._state = NeuronState(keep_dtype(self._state.x), keep_dtype(self._state.v))
+            x, v, m = self._state
+            self._state = NeuronState(keep_dtype(x), keep_dtype(v), tuple(map(keep_dtype, m)))
             self._step = keep_dtype(self._step)
         return super()._apply(keep_dtype, recurse)
 
@@ -176,8 +184,9 @@ class SignGDNeuron(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     def extra_repr(self) -> str:
+        momentum = f", momentum={self.momentum}, nesterov={self.nesterov}" if self.momentum else ""
         packed = ", packed=True" if self.packed else ""
-        return f"{self.activation!r}, {self.schedule!r}, step_mode={self.step_mode!r}{packed}"
+        return f"{self.activation!r}, {self.schedule!r}, step_mode={self.step_mode!r}{momentum}{packed}"
 
 
 def _float32(name: str, value: Tensor | float) -> Tensor:

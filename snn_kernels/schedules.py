@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Constant", "Exponential", "Inverse", "Polynomial", "Schedule"]
+__all__ = ["Constant", "Exponential", "Inverse", "Polynomial", "RMSprop", "Schedule"]
 
 
 class Schedule:
@@ -69,3 +69,18 @@ class Polynomial(Schedule):
 
     def at(self, t: Tensor) -> Tensor:
         return self.lr / (t + self.start) ** self.power
+
+
+@dataclass(frozen=True)
+class RMSprop(Schedule):
+    """``eta[t] = lr / sqrt(1 - alpha**(t + 1))``: RMSprop on sign gradients.
+
+    The running mean of the squares of gradients that are all 1 or -1 is ``1 - alpha**(t + 1)``, the same for every
+    neuron, so that RMSprop is a table of step sizes here and receivers decode with the same one.
+    """
+
+    lr: float
+    alpha: float = 0.99
+
+    def at(self, t: Tensor) -> Tensor:
+        return self.lr / (1 - self.alpha ** (t + 1)).sqrt()

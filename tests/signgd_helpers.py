@@ -9,7 +9,7 @@ from torch import Tensor
 
 from snn_kernels import ACTIVATIONS, signgd, signgd_binary
 from snn_kernels.activations import resolve
-from snn_kernels.ops.signgd.reference import signgd_step
+from snn_kernels.ops.neuron.reference import Operands, State, signgd_step
 
 EXACT = [name for name, row in ACTIVATIONS.items() if row.exact]
 TRANSCENDENTAL = [name for name, row in ACTIVATIONS.items() if not row.exact]
@@ -87,7 +87,8 @@ def assert_flips_are_crossings(activation, result: Run, currents, eta, offset, b
             return torch.where(spike, v, torch.full_like(v, float("nan")))
 
         before = v
-        _, x, v = signgd_step([c[t] for c in currents], eta[t], given, offset, scale, x, v)
+        after = signgd_step([c[t] for c in currents], eta[t], given, Operands(offset, scale), State(x, v))[1]
+        x, v = after.x, after.v
         exact = [p.double() for p in parameters]
         h = row.function(*(xi.double() for xi in x), *exact)
         agrees = spike == (before.double() >= h)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from signgd_helpers import seeded
 from snn_kernels import _C, ACTIVATIONS
 from snn_kernels.activations import resolve
+from snn_kernels.ops.neuron.reference import MODELS
 
 TORCH = {
     "relu": F.relu,
@@ -47,18 +48,22 @@ def takes(arity: int, name: str) -> bool:
     """Whether the C++ table holds ``name`` with this many inputs: asked with no neurons."""
     zero = torch.zeros(1)
     operand = (zero.data_ptr(), 1, 1)
-    inputs = [(0, 0, operand, operand, 0)] * arity
+    m = zero.data_ptr() if "momentum" in name else 0
+    inputs = [(0, 0, operand, operand, zero.data_ptr(), m)] * arity
+    call = (name, "float32", 0, 0, 0, inputs, operand, [operand] * 2, operand, 0, 0, (0.0, False, m))
     try:
-        _C.signgd("cpu", (name, "float32", 0, 0, 0, inputs, operand, [operand] * 2, operand, 0, 0), 1)
+        _C.neuron("cpu", call, 1)
     except ValueError:
         return False
     return True
 
 
-def test_cpp_holds_the_same_activations():
-    assert sorted(_C.activations) == sorted(ACTIVATIONS)
+def test_cpp_holds_the_same_models():
+    with_momentum = [f"{name} with momentum" for name in (*ACTIVATIONS, "subgradient")]
+    assert sorted(_C.models) == sorted([*MODELS, *with_momentum])
     for name, row in ACTIVATIONS.items():
         assert takes(row.arity, name)
+        assert takes(row.arity, f"{name} with momentum")
         assert not takes(3 - row.arity, name)
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from neuron_models import CALLS, assert_same_outcome, currents
 from signgd_helpers import DTYPES, arguments_for, assert_flips_are_crossings, assert_same, run, seeded
 from snn_kernels import (
     ACTIVATIONS,
@@ -15,6 +16,7 @@ from snn_kernels import (
     spike_linear,
     spike_linear_signgd,
 )
+from test_parallel import same_bits
 from test_spike_gemm import assert_like_a_float32_product, random_train
 
 pytestmark = pytest.mark.gpu
@@ -42,6 +44,25 @@ def test_the_bits_of_the_cpu_kernel(name, backend):
             result = type(result)(*(moved(value, "cpu") for value in result))
             assert_same(result, run(name, backend="cpu", **arguments))
             assert_flips_are_crossings(name, result, **arguments)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_other_models_give_the_bits_of_the_cpu_kernel(name, backend):
+    for dtype in DTYPES:
+        for size in (7, 4096, 5001):
+            current = currents(33, size, dtype=dtype)
+            train, state = CALLS[name](current.cuda(), backend=backend)
+            outcome = (
+                SpikeTrain(train.bytes.cpu(), 33),
+                torch.utils._pytree.tree_map(lambda tensor: tensor.cpu(), state),
+            )
+            assert_same_outcome(outcome, CALLS[name](current, backend="cpu"))
+
+
+def test_parallel_neurons_give_the_bits_of_the_reference(backend):
+    for dtype in DTYPES:
+        for size in (7, 4096, 5001):
+            same_bits(seeded(19, size).to("cuda", dtype), backend=backend, threshold=0.5, shift=0.03)
 
 
 def test_capture_in_a_cuda_graph(backend):

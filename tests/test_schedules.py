@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from snn_kernels.schedules import Constant, Exponential, Inverse, Polynomial
+from snn_kernels.schedules import Constant, Exponential, Inverse, Polynomial, RMSprop
 
 CASES = [
     (Exponential(), lambda t: 0.15 * 0.95**t),
@@ -13,6 +13,7 @@ CASES = [
     (Constant(0.25), lambda t: 0.25),
     (Polynomial(2.0, 0.5), lambda t: 2 / math.sqrt(t + 1)),
     (Polynomial(1.0, 1.0, start=3), lambda t: 1 / (t + 3)),
+    (RMSprop(0.1, 0.9), lambda t: 0.1 / math.sqrt(1 - 0.9 ** (t + 1))),
 ]
 
 
@@ -42,3 +43,14 @@ def test_wrong_timesteps_are_named(timesteps):
 def test_schedules_are_values():
     assert Exponential() == Exponential(0.15, 0.95)
     assert hash(Inverse()) == hash(Inverse(1.0, 1.0))
+
+
+def test_rmsprop_is_that_of_torch_optim():
+    weight = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    optimiser = torch.optim.RMSprop([weight], lr=0.1, alpha=0.9, eps=0.0)
+    for eta in RMSprop(0.1, 0.9).table(20):
+        before = weight.item()
+        weight.grad = torch.ones_like(weight)
+        optimiser.step()
+        # The table is rounded to float32.
+        assert before - weight.item() == pytest.approx(eta.item(), rel=2**-23)

@@ -19,8 +19,9 @@ def test_opcheck(name, backend):
         parameters = [torch.tensor(default) for _, default in ACTIVATIONS[name].parameters]
         for currents in (arguments["currents"], [current.transpose(1, 2) for current in arguments["currents"]]):
             fields = [torch.tensor(0.5)] * len(currents)
-            call = (currents, ETA, fields, fields, torch.ones(3, 1)[:1], parameters, fields[0], name, backend)
-            torch.library.opcheck(torch.ops.snn_kernels.signgd.default, call)
+            for m in ([], [*fields, fields[0]]):
+                call = (currents, ETA, name, fields, torch.ones(3, 1)[:1], parameters, fields, fields[0], m)
+                torch.library.opcheck(torch.ops.snn_kernels.neuron.default, (*call, 0.5 * len(m), False, backend))
 
 
 def two_layers(current: torch.Tensor, bias: torch.Tensor) -> tuple[SpikeTrain, NeuronState]:
@@ -88,7 +89,7 @@ def test_export_saves_and_loads(tmp_path):
 
 
 def test_vmap_says_that_it_is_unsupported():
-    with pytest.raises(RuntimeError, match="Batching rule not implemented for snn_kernels::signgd"):
+    with pytest.raises(RuntimeError, match="Batching rule not implemented for snn_kernels::neuron"):
         torch.func.vmap(lambda current: signgd(current, ETA, "relu")[0].bytes)(seeded(3, 9, 5))
 
 

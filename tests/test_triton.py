@@ -18,7 +18,9 @@ if os.environ.get("TRITON_INTERPRET") == "1":
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
-from snn_kernels.ops.signgd.triton_kernel import block_of, signgd_kernel  # noqa: E402
+from snn_kernels.ops.neuron.triton_kernel import block_of, neuron_kernel  # noqa: E402
+from snn_kernels.ops.neuron.triton_steps import STEPS, model_of  # noqa: E402
+from snn_kernels.ops.parallel.triton_kernel import BLOCK, count_kernel, mix_kernel  # noqa: E402
 from snn_kernels.triton_activations import TRITON_ACTIVATIONS  # noqa: E402
 
 TYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
@@ -36,6 +38,10 @@ COMPILED = [
     ("divide", "float32", 80, True),
     ("pow", "float32", 90, True),
     ("tanh", "bfloat16", 100, True),
+    ("gelu with momentum", "bfloat16", 90, True),
+    ("divide with momentum", "float32", 100, True),
+    *((name, dtype, 90, True) for name in STEPS for dtype in ("float32", "bfloat16") if "momentum" not in name),
+    ("subgradient with momentum", "float32", 80, True),
 ]
 
 
@@ -51,24 +57,39 @@ def test_the_interpreter_gives_the_bits_of_the_cpu_kernel():
     assert "skipped" not in summary
 
 
-def compile_ahead(name: str, dtype: str, capability: int, aligned: bool):
-    row = TRITON_ACTIVATIONS[name]
+def aot(kernel, constants: dict, dtype: str, capability: int):
+    """A kernel compiled for an architecture; currents are of ``dtype``."""
 
     def type_of(argument: str) -> str:
         if argument.isupper():
             return "constexpr"
+        if argument == "momentum":
+            return "fp32"
         if not argument.startswith("p_"):
             return "i64"
-        return {"p_bytes": "*u8", "p_current_x": f"*{TYPES[dtype]}", "p_current_y": f"*{TYPES[dtype]}"}.get(
-            argument, "*fp32"
-        )
+        return {"p_bytes": "*u8"}.get(argument, f"*{TYPES[dtype]}" if argument.startswith("p_current") else "*fp32")
 
-    signature = {argument: type_of(argument) for argument in signgd_kernel.arg_names}
-    block = block_of(name, 4 if dtype == "float32" else 2, aligned)
-    constants = {"H": row.function, "BINARY": row.arity == 2, "ALIGNED": aligned, "BLOCK": block}
-    source = ASTSource(signgd_kernel, signature, constexprs=constants)
+    signature = {argument: type_of(argument) for argument in kernel.arg_names}
+    source = ASTSource(kernel, signature, constexprs=constants)
     options = {"num_warps": 4, "enable_fp_fusion": False}
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+
+
+def compile_ahead(name: str, dtype: str, capability: int, aligned: bool):
+    model, _, momentum = name.partition(" with momentum")
+    step, function, binary, light = model_of(model, bool(momentum))
+
+    constants = {
+        "STEP": step,
+        "H": function,
+        "BINARY": binary,
+        "DECODES": "integrate" not in name,
+        "MOMENTUM": bool(momentum),
+        "NESTEROV": bool(momentum),
+        "ALIGNED": aligned,
+        "BLOCK": block_of(light, 4 if dtype == "float32" else 2, aligned),
+    }
+    return aot(neuron_kernel, constants, dtype, capability)
 
 
 def disassembled(compiled, tmp_path: Path, *arguments: str) -> str:
@@ -90,8 +111,17 @@ def test_compiles_without_fused_operations_or_spills(name, dtype, capability, al
     assert ".ftz" not in ptx
     assert not re.search(r"\b(div|sqrt|ex2|lg2|tanh)\.(full|approx)", ptx)
     # A light activation loads 16 bytes at a time: the currents of eight steps, and of one for the rest of the train.
-    if aligned and TRITON_ACTIVATIONS[name].light:
+    if aligned and name in TRITON_ACTIVATIONS and TRITON_ACTIVATIONS[name].light:
         assert len(re.findall(r"ld\.global\.v4\.b32", ptx)) == 9 * ACTIVATIONS[name].arity
+    usage = disassembled(compiled, tmp_path, "--dump-resource-usage")
+    assert re.search(r"STACK:0 .*LOCAL:0 ", usage), usage
+
+
+@pytest.mark.parametrize("capability", [80, 90, 100])
+@pytest.mark.parametrize("kernel", [count_kernel, mix_kernel], ids=["count", "mix"])
+def test_parallel_neurons_compile_without_fused_operations_or_spills(kernel, capability, tmp_path):
+    compiled = aot(kernel, {"BLOCK": BLOCK}, "bfloat16", capability)
+    assert not re.search(r"\bfma\.", compiled.asm["ptx"])
     usage = disassembled(compiled, tmp_path, "--dump-resource-usage")
     assert re.search(r"STACK:0 .*LOCAL:0 ", usage), usage
 
@@ -106,10 +136,10 @@ def test_the_machine_code_of_an_exact_activation_fuses_nothing(tmp_path):
 
 def test_nothing_recompiles_for_a_length_or_a_size():
     """Sizes are 64-bit whatever their value, and no argument is specialised on its value or alignment."""
-    for parameter in signgd_kernel.params:
+    for parameter in neuron_kernel.params:
         if parameter.is_constexpr:
-            assert parameter.name in ("H", "BINARY", "ALIGNED", "BLOCK")
+            assert parameter.name.isupper()
         else:
             assert parameter.do_not_specialize
-            if not parameter.name.startswith("p_"):
+            if not parameter.name.startswith("p_") and parameter.name != "momentum":
                 assert parameter.annotation_type == "i64"

@@ -9,8 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from neuron_models import CALLS, assert_same_outcome, currents
 from signgd_helpers import DTYPES, EXACT, STEPS, arguments_for, assert_same, run, seeded
 from snn_kernels import ACTIVATIONS, NeuronState, backends
+from test_parallel import same_bits
 from test_signgd import OPERAND_SHAPES, SPECIAL, memory_formats
 from test_signgd_property import calls
 
@@ -103,6 +105,20 @@ def test_state_continues(name):
     assert torch.equal(parts[-1].v, whole.v)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", CALLS)
+def test_every_other_model(name, dtype):
+    for timesteps, size in ((19, 63), (8, 512), (3, 1)):
+        current = currents(timesteps, size, dtype=dtype)
+        assert_same_outcome(CALLS[name](current, backend="triton"), CALLS[name](current, backend="cpu"))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_parallel_neurons(dtype):
+    for timesteps, size in ((11, 63), (8, 1025), (3, 1)):
+        same_bits(seeded(timesteps, size).to(dtype), backend="triton", threshold=0.5, shift=0.03)
+
+
 @settings(max_examples=25)
 @given(data=st.data(), exact=st.booleans())
 def test_any_call(data, exact):
@@ -114,5 +130,5 @@ def test_any_call(data, exact):
 def test_opcheck(name):
     arguments = arguments_for(ACTIVATIONS[name], (2, 3), 9)
     fields = [torch.tensor(0.5)] * ACTIVATIONS[name].arity
-    call = (arguments["currents"], arguments["eta"], fields, fields, torch.ones(3), [], fields[0], name, "triton")
-    torch.library.opcheck(torch.ops.snn_kernels.signgd.default, call)
+    call = (arguments["currents"], arguments["eta"], name, fields, torch.ones(3), [], fields, fields[0], [])
+    torch.library.opcheck(torch.ops.snn_kernels.neuron.default, (*call, 0.0, False, "triton"))

@@ -61,6 +61,7 @@ struct Function {
 
 #define SNN_DEFINE_UNARY(name, expression)                               \
     struct name##_fn : Function<1> {                                     \
+        static const char* label() { return #name; }                     \
         static SNN_FN float at(float x, float /*y*/, float a, float b) { \
             (void)a, (void)b;                                            \
             return expression;                                           \
@@ -68,6 +69,7 @@ struct Function {
     };
 #define SNN_DEFINE_BINARY(name, expression)                                                       \
     struct name##_fn : Function<2> {                                                              \
+        static const char* label() { return #name; }                                              \
         static SNN_FN float at(float x, float y, float /*a*/, float /*b*/) { return expression; } \
     };
 SNN_UNARY_ACTIVATIONS(SNN_DEFINE_UNARY)

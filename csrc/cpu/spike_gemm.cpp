@@ -6,8 +6,8 @@
 #include <cstring>
 #include <vector>
 
+#include "neuron_tile.h"
 #include "operand.h"
-#include "signgd_tile.h"
 #include "spike_gemm_tile.h"
 
 namespace snn {
@@ -139,7 +139,7 @@ void store(const SpikeGemmProblem& p, const Job& job, int64_t t, int64_t block, 
 // last.
 class NeuronBlock {
   public:
-    NeuronBlock(const SpikeGemmProblem& gemm, const SignGDProblem& neuron) : gemm_(gemm), neuron_(neuron) {
+    NeuronBlock(const SpikeGemmProblem& gemm, const NeuronProblem& neuron) : gemm_(gemm), neuron_(neuron) {
         for (auto* values : {&x_, &v_, &offset_, &scale_, &parameter_[0], &parameter_[1]}) values->resize(kTile);
     }
 
@@ -187,8 +187,8 @@ class NeuronBlock {
     }
 
     const SpikeGemmProblem& gemm_;
-    const SignGDProblem& neuron_;
-    TileKernel kernel_ = tile_kernels_here().signgd[neuron_.activation];
+    const NeuronProblem& neuron_;
+    TileKernel kernel_ = tile_kernels_here().neuron[neuron_.model];
     std::vector<float> x_, v_, offset_, scale_, parameter_[kParameters];
 };
 
@@ -200,7 +200,7 @@ void spike_gemm_dense_cpu(const SpikeGemmProblem& p, int threads) {
     });
 }
 
-void spike_gemm_signgd_cpu(const SpikeGemmProblem& p, const SignGDProblem& neuron, int threads) {
+void spike_gemm_signgd_cpu(const SpikeGemmProblem& p, const NeuronProblem& neuron, int threads) {
     for_each_tile(p, threads, [&] { return NeuronBlock(p, neuron); });
 }
 

@@ -30,6 +30,6 @@ void spike_gemm_event_cpu(const SpikeGemmProblem& problem, const float* weight_b
 
 // The dense product followed by the neuron. Neuron (n, row) is number n * rows + row of `neuron`, whose currents are
 // not read: they exist only as a tile in the cache.
-void spike_gemm_signgd_cpu(const SpikeGemmProblem& problem, const SignGDProblem& neuron, int threads);
+void spike_gemm_signgd_cpu(const SpikeGemmProblem& problem, const NeuronProblem& neuron, int threads);
 
 }  // namespace snn

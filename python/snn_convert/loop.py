@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from snn_kernels.ops.signgd.reference import signgd_step
+from snn_kernels.ops.neuron.reference import Operands, State, signgd_step
 
 from .encoders import encode
 from .engine import Engine, Kind, call_node
@@ -40,7 +40,7 @@ def single_step_loop(
     values = engine.start(inputs, lambda population, x: population.v0.expand(population(*x).shape))
     still = _still_values(engine, values)
     state = {
-        node: (tuple(values[source] for source in node.args), values[node])
+        node: State(tuple(values[source] for source in node.args), values[node])
         for node in engine.neurons
         if node.op == "call_module"
     }
@@ -55,11 +55,12 @@ def single_step_loop(
                 x = inputs[engine.inputs.index(node)]
                 emission, estimate[node] = encode(snn.encoder, x, estimate[node], eta.unsqueeze(0))
                 return emission[0]
-            population, (x, v) = engine.population(node), state[node]
-            spike, x, new_v = signgd_step(currents, eta, population, population_offsets[node], population.scale, x, v)
+            population, before = engine.population(node), state[node]
+            operands = Operands(population_offsets[node], population.scale)
+            spike, state[node] = signgd_step(currents, eta, population, operands, before)
             if record is not None:
-                record(t, node.target.removeprefix("populations."), x, population(*x), v, spike)
-            state[node] = (x, new_v)
+                x = state[node].x
+                record(t, node.target.removeprefix("populations."), x, population(*x), before.v, spike)
             return spike.float() * population.scale
 
         currents = _leaves(_network_pass(engine, still, emit))

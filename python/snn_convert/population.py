@@ -79,10 +79,10 @@ class Population(nn.Module):
         (current,), (offset,) = currents, offsets
         neuron = {"offset": offset, "scale": self.scale, "state": NeuronState(state.x[0], state.v)}
         if isinstance(current, Product):
-            train, (x, v) = current.fires(eta, activation, **neuron)
+            train, after = current.fires(eta, activation, **neuron)
         else:
-            train, (x, v) = signgd(as_dense(current), eta, activation, **neuron)
-        return Emission.of(train, self.scale), NeuronState((x,), v)
+            train, after = signgd(as_dense(current), eta, activation, **neuron)
+        return Emission.of(train, self.scale), NeuronState((after.x,), after.v)
 
     def extra_repr(self) -> str:
         low, high = self.scale.min().item(), self.scale.max().item()

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from snn_kernels import NeuronState, pack
-from snn_kernels.ops.signgd.reference import signgd_step
+from snn_kernels.ops.neuron.reference import Operands, State, signgd_step
 
 from .packed import Emission, Product, as_dense
 from .population import Population
@@ -74,8 +74,8 @@ class VectorPopulation(Population):
         self, currents: Sequence[Tensor | Product], eta: Tensor, state: NeuronState, offsets: Sequence[Tensor]
     ) -> tuple[Emission, NeuronState]:
         currents = [as_dense(current) for current in currents]
-        x, v, spikes = list(state.x), state.v, []
+        operands, now, spikes = Operands(offsets, self.scale), State(state.x, state.v), []
         for t, step in enumerate(eta):
-            spike, x, v = signgd_step([current[t] for current in currents], step, self, offsets, self.scale, x, v)
+            spike, now = signgd_step([current[t] for current in currents], step, self, operands, now)
             spikes.append(spike)
-        return Emission.of(pack(torch.stack(spikes)), self.scale), NeuronState(tuple(x), v)
+        return Emission.of(pack(torch.stack(spikes)), self.scale), NeuronState(now.x, now.v)

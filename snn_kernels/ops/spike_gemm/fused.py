@@ -12,8 +12,10 @@ from ...backends import C, choose
 from ...checks import checked_eta, checked_field
 from ...layout import Order, empty_steps
 from ...spike_train import SpikeTrain, groups_of
-from ..signgd import NeuronState
-from ..signgd.extension import signgd_arguments
+from ..neuron import run_neuron
+from ..neuron.extension import neuron_arguments
+from ..neuron.reference import Momentum, Operands, State
+from ..neuron.state import NeuronState
 from .checks import BACKENDS, checked_convolution, checked_linear
 from .cpu import folded, product_arguments
 from .rows import Rows, convolution_rows, convolution_shape, linear_rows
@@ -206,10 +208,9 @@ def _convolution(bytes, timesteps, weight, bias, amplitude, stride, padding, dil
 
 def _apart(current: Tensor, neuron: Sequence, outputs: tuple, backend: str) -> tuple[Tensor, Tensor, Tensor]:
     eta, offset, x, scale, parameters, v, activation = neuron
-    bytes, xs, v = torch.ops.snn_kernels.signgd(
-        [current], eta, [offset], [x], scale, parameters, v, activation, backend
-    )
-    return tuple(out.copy_(value) for out, value in zip(outputs, (bytes, xs[0], v)))
+    operands = Operands([offset], scale, parameters)
+    bytes, after = run_neuron([current], eta, activation, operands, State((x,), v), Momentum(), backend)
+    return tuple(out.copy_(value) for out, value in zip(outputs, (bytes, after.x[0], after.v)))
 
 
 def _fused(
@@ -225,18 +226,17 @@ def _fused(
     bias = None if bias is None else bias.float().contiguous()
     product, _alive = product_arguments(rows, timesteps, weight, bias)
     bytes, x_out, v_out = outputs
-    arguments, _alive_too = signgd_arguments(
+    arguments, _alive_too = neuron_arguments(
         activation,
         "float32",
         timesteps,
         [(0, 0)],
         eta,
-        [offset],
+        Operands([offset], scale, parameters),
         [x],
-        scale,
-        parameters,
         v,
+        Momentum(),
         order,
-        (bytes, [x_out], v_out),
+        (bytes, [x_out], v_out, []),
     )
     C.spike_gemm_signgd_cpu(product, arguments, torch.get_num_threads())

@@ -11,7 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ..signgd.triton_kernel import advance
+from ..neuron.triton_steps import signgd_step
 
 __all__ = ["product_kernel", "product_signgd_kernel"]
 
@@ -232,10 +232,11 @@ def product_signgd_kernel(
             if t < timesteps:
                 eta = tl.load(p_eta + t)
                 current = current_of(sums[s], multiplier, bias, s)
-                b_x, _, b_v, spike = advance(
-                    b_x, b_x, b_v, b_a, b_b, eta, b_offset, b_offset, b_scale, current, current, H, False
-                )
-                byte |= spike << s
+                b_x, _, b_v, _, _, _, spike = signgd_step(
+                    b_x, b_x, b_v, b_x, b_x, b_v, b_offset, b_offset, b_scale, b_a, b_b,
+                    current, current, eta, 0.0, H, BINARY=False, NESTEROV=False,
+                )  # fmt: skip
+                byte |= spike.to(tl.int32) << s
         p_tile = pointers_of(p_train + group * rows * outputs, outputs, first_row, first_output, BLOCK_M, BLOCK_N)
         tl.store(p_tile, byte.to(tl.uint8), mask=alive)
     tl.store(pointers_of(p_x_out, outputs, first_row, first_output, BLOCK_M, BLOCK_N), b_x, mask=alive)

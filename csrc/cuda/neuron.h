@@ -6,6 +6,6 @@
 namespace snn {
 
 // Launches on `stream` (a cudaStream_t) of the current device; throws std::runtime_error with CUDA's own message.
-void signgd_cuda(const SignGDProblem& problem, void* stream);
+void neuron_cuda(const NeuronProblem& problem, void* stream);
 
 }  // namespace snn

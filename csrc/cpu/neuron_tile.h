@@ -10,11 +10,15 @@ constexpr int kTile = 1024;  // neurons a thread carries through all steps: thei
 
 struct Tile {
     int count;
-    float* x[kMaxInputs];
+    float* x[kMaxInputs];  // null in models that decode nothing
     float* v;
+    float* m_x[kMaxInputs];  // null without momentum, like m_v
+    float* m_v;
     const float* offset[kMaxInputs];
     const float* scale;
     const float* parameter[kParameters];
+    float momentum;
+    bool nesterov;
 };
 
 // Currents of up to eight steps of a tile.
@@ -25,12 +29,19 @@ struct TileCurrents {
 // Advances a tile by `steps` <= 8 steps and writes a byte per neuron.
 using TileKernel = void (*)(const Tile& tile, const TileCurrents& currents, const float* eta, int steps,
                             uint8_t* bytes);
+// All steps of `count` neurons that see them at once; byte groups lie `stride` bytes apart.
+using CountKernel = void (*)(const float* const* current, int64_t timesteps, const float* threshold, const float* shift,
+                             int count, uint8_t* bytes, int64_t stride);
+using MixKernel = void (*)(const float* const* current, int64_t timesteps, const float* weight, const float* threshold,
+                           int count, uint8_t* bytes, int64_t stride);
 using WidenKernel = void (*)(const uint16_t* from, float* to, int count);
 
 struct TileKernels {
-    const TileKernel* signgd;  // by activation
+    const TileKernel* neuron;  // by model
     WidenKernel from_float16;
     WidenKernel from_bfloat16;
+    CountKernel count;
+    MixKernel mix;
 };
 
 namespace portable {

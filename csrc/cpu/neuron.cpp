@@ -1,11 +1,11 @@
 // Cuts a population into tiles, spreads the tiles over threads and carries each through all time-steps.
-#include "signgd.h"
+#include "neuron.h"
 
 #include <algorithm>
 #include <vector>
 
+#include "neuron_tile.h"
 #include "operand.h"
-#include "signgd_tile.h"
 
 namespace snn {
 namespace {
@@ -33,7 +33,7 @@ class TileOperand {
 // One thread's view of the problem and its scratch memory.
 class Worker {
   public:
-    Worker(const SignGDProblem& problem, const TileKernels& kernels)
+    Worker(const NeuronProblem& problem, const TileKernels& kernels)
         : problem_(problem), kernels_(kernels), scale_(problem.scale) {
         for (int k = 0; k < kParameters; ++k) parameters_.emplace_back(problem.parameter[k]);
         for (int k = 0; k < problem.arity; ++k) offsets_.emplace_back(problem.input[k].offset);
@@ -48,15 +48,19 @@ class Worker {
         tile.scale = scale_.at(begin, count);
         for (int k = 0; k < kParameters; ++k) tile.parameter[k] = parameters_[k].at(begin, count);
         for (int k = 0; k < problem_.arity; ++k) {
-            tile.x[k] = problem_.input[k].x_out + begin;
-            gather(problem_.input[k].x, begin, count, tile.x[k]);
+            const NeuronInput& input = problem_.input[k];
             tile.offset[k] = offsets_[k].at(begin, count);
+            if (input.x_out) gather(input.x, begin, count, tile.x[k] = input.x_out + begin);
+            if (input.m) tile.m_x[k] = input.m + begin;
         }
+        if (problem_.m) tile.m_v = problem_.m + begin;
+        tile.momentum = problem_.momentum;
+        tile.nesterov = problem_.nesterov;
         uint8_t* bytes = problem_.bytes + begin;
         for (int64_t t = 0; t < problem_.timesteps; t += kStepsPerByte, bytes += problem_.neurons) {
             const int steps = static_cast<int>(std::min<int64_t>(kStepsPerByte, problem_.timesteps - t));
             const TileCurrents now = currents(t, steps, begin, count);
-            kernels_.signgd[problem_.activation](tile, now, problem_.eta + t, steps, bytes);
+            kernels_.neuron[problem_.model](tile, now, problem_.eta + t, steps, bytes);
         }
     }
 
@@ -64,7 +68,7 @@ class Worker {
     TileCurrents currents(int64_t t, int steps, int64_t begin, int count) {
         TileCurrents out{};
         for (int k = 0; k < problem_.arity; ++k) {
-            const SignGDInput& input = problem_.input[k];
+            const NeuronInput& input = problem_.input[k];
             for (int s = 0; s < steps; ++s) {
                 const int64_t index = (t + s) * input.step_stride + begin;
                 out.step[k][s] = problem_.dtype == DType::float32 ? static_cast<const float*>(input.current) + index
@@ -81,7 +85,7 @@ class Worker {
         return out;
     }
 
-    const SignGDProblem& problem_;
+    const NeuronProblem& problem_;
     const TileKernels& kernels_;
     TileOperand scale_;
     std::vector<TileOperand> parameters_, offsets_;
@@ -90,7 +94,7 @@ class Worker {
 
 }  // namespace
 
-void signgd_cpu(const SignGDProblem& problem, int threads) {
+void neuron_cpu(const NeuronProblem& problem, int threads) {
     const TileKernels& kernels = tile_kernels_here();
     const int64_t tiles = (problem.neurons + kTile - 1) / kTile;
     // A thread is worth starting for about a hundred microseconds of work.

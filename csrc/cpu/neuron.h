@@ -5,6 +5,6 @@
 
 namespace snn {
 
-void signgd_cpu(const SignGDProblem& problem, int threads);
+void neuron_cpu(const NeuronProblem& problem, int threads);
 
 }  // namespace snn

@@ -1,4 +1,4 @@
-"""The signGD neuron in Triton: a program owns BLOCK neurons and carries their state in registers through all steps."""
+"""The neurons in Triton: a program owns BLOCK neurons and carries their state in registers through all steps."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import triton
 import triton.language as tl
 
 from ...layout import Operand, as_operand, flat_steps
-from ...triton_activations import TRITON_ACTIVATIONS
+from .triton_steps import model_of
 
-__all__ = ["signgd_kernel", "signgd_triton"]
+__all__ = ["block_of", "neuron_kernel", "neuron_triton"]
 
 
 @triton.jit
@@ -49,36 +49,17 @@ def store(p_out, values, n, alive, ALIGNED: tl.constexpr):
     tl.store(pointers, values, mask=alive)
 
 
-@triton.jit
-def decoded_input(x, current, offset, eta):
-    """``x - eta * (2 * current - offset)``: see csrc/core/signgd.h."""
-    current = current.to(tl.float32)
-    return x - eta * (current + current - offset)
-
-
-@triton.jit
-def advance(x, y, v, a, b, eta, offset_x, offset_y, scale, current_x, current_y, H: tl.constexpr, BINARY: tl.constexpr):
-    """One step; ties fire."""
-    x = decoded_input(x, current_x, offset_x, eta)
-    if BINARY:
-        y = decoded_input(y, current_y, offset_y, eta)
-        target = H(x, y)
-    else:
-        target = H(x, a, b)
-    spike = v >= target
-    step = eta * scale
-    v = tl.where(spike, v - step, v + step)
-    return x, y, v, spike.to(tl.int32)
-
-
-# Pointers and sizes, all of them read at run time: an activation compiles once for a type of current and an alignment.
+# Pointers and sizes, all of them read at run time: a model compiles once for a type of current and an alignment.
 INPUT = "p_current_{0} stride_{0} p_offset_{0} offset_{0}_inner offset_{0}_period p_{0} {0}_inner {0}_period p_{0}_out"
 OPERANDS = " ".join(f"p_{name} {name}_inner {name}_period" for name in ("scale", "a", "b", "v"))
-RUN_TIME = f"{INPUT.format('x')} {INPUT.format('y')} {OPERANDS} p_v_out p_eta p_bytes timesteps neurons".split()
+RUN_TIME = (
+    f"{INPUT.format('x')} p_m_x {INPUT.format('y')} p_m_y {OPERANDS} p_v_out p_m_v p_eta momentum p_bytes "
+    "timesteps neurons"
+).split()
 
 
 @triton.jit(do_not_specialize=RUN_TIME)
-def signgd_kernel(
+def neuron_kernel(
     p_current_x,
     stride_x: tl.int64,
     p_offset_x,
@@ -88,6 +69,7 @@ def signgd_kernel(
     x_inner: tl.int64,
     x_period: tl.int64,
     p_x_out,
+    p_m_x,
     p_current_y,
     stride_y: tl.int64,
     p_offset_y,
@@ -97,6 +79,7 @@ def signgd_kernel(
     y_inner: tl.int64,
     y_period: tl.int64,
     p_y_out,
+    p_m_y,
     p_scale,
     scale_inner: tl.int64,
     scale_period: tl.int64,
@@ -110,12 +93,18 @@ def signgd_kernel(
     v_inner: tl.int64,
     v_period: tl.int64,
     p_v_out,
+    p_m_v,
     p_eta,
+    momentum: tl.float32,
     p_bytes,
     timesteps: tl.int64,
     neurons: tl.int64,
+    STEP: tl.constexpr,
     H: tl.constexpr,
     BINARY: tl.constexpr,
+    DECODES: tl.constexpr,
+    MOMENTUM: tl.constexpr,
+    NESTEROV: tl.constexpr,
     ALIGNED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -127,16 +116,23 @@ def signgd_kernel(
     alive = n < neurons
     if ALIGNED:
         alive = tl.max_constancy(alive, 16)
-    b_x = load_operand(p_x, x_inner, x_period, n, neurons, alive)
     b_v = load_operand(p_v, v_inner, v_period, n, neurons, alive)
     b_scale = load_operand(p_scale, scale_inner, scale_period, n, neurons, alive)
     b_a = load_operand(p_a, a_inner, a_period, n, neurons, alive)
     b_b = load_operand(p_b, b_inner, b_period, n, neurons, alive)
     b_offset_x = load_operand(p_offset_x, offset_x_inner, offset_x_period, n, neurons, alive)
-    b_y, b_offset_y = b_x, b_offset_x
+    b_x, m_x, m_v = b_v, b_v, b_v
+    if DECODES:
+        b_x = load_operand(p_x, x_inner, x_period, n, neurons, alive)
+    if MOMENTUM:
+        m_x = tl.load(p_m_x + n, mask=alive, other=0.0)
+        m_v = tl.load(p_m_v + n, mask=alive, other=0.0)
+    b_y, m_y, b_offset_y = b_x, m_x, b_offset_x
     if BINARY:
         b_y = load_operand(p_y, y_inner, y_period, n, neurons, alive)
         b_offset_y = load_operand(p_offset_y, offset_y_inner, offset_y_period, n, neurons, alive)
+        if MOMENTUM:
+            m_y = tl.load(p_m_y + n, mask=alive, other=0.0)
 
     whole = timesteps // 8 * 8
     for t in range(0, whole, 8):
@@ -145,10 +141,11 @@ def signgd_kernel(
         byte = tl.zeros([BLOCK], tl.int32)
         for s in tl.static_range(8):
             eta = tl.load(p_eta + t + s)
-            b_x, b_y, b_v, spike = advance(
-                b_x, b_y, b_v, b_a, b_b, eta, b_offset_x, b_offset_y, b_scale, xs[s], ys[s], H, BINARY
-            )
-            byte |= spike << s
+            b_x, b_y, b_v, m_x, m_y, m_v, spike = STEP(
+                b_x, b_y, b_v, m_x, m_y, m_v, b_offset_x, b_offset_y, b_scale, b_a, b_b,
+                xs[s].to(tl.float32), ys[s].to(tl.float32), eta, momentum, H, BINARY, NESTEROV,
+            )  # fmt: skip
+            byte |= spike.to(tl.int32) << s
         store(p_bytes + t // 8 * neurons, byte.to(tl.uint8), n, alive, ALIGNED)
 
     byte = tl.zeros([BLOCK], tl.int32)
@@ -156,58 +153,77 @@ def signgd_kernel(
         xs = load_currents(p_current_x, stride_x, n, alive, t, 1, ALIGNED)
         ys = load_currents(p_current_y, stride_y, n, alive, t, 1, ALIGNED) if BINARY else xs
         eta = tl.load(p_eta + t)
-        b_x, b_y, b_v, spike = advance(
-            b_x, b_y, b_v, b_a, b_b, eta, b_offset_x, b_offset_y, b_scale, xs[0], ys[0], H, BINARY
-        )
-        byte |= spike << (t - whole).to(tl.int32)
+        b_x, b_y, b_v, m_x, m_y, m_v, spike = STEP(
+            b_x, b_y, b_v, m_x, m_y, m_v, b_offset_x, b_offset_y, b_scale, b_a, b_b,
+            xs[0].to(tl.float32), ys[0].to(tl.float32), eta, momentum, H, BINARY, NESTEROV,
+        )  # fmt: skip
+        byte |= spike.to(tl.int32) << (t - whole).to(tl.int32)
     if whole < timesteps:
         store(p_bytes + whole // 8 * neurons, byte.to(tl.uint8), n, alive, ALIGNED)
 
-    store(p_x_out, b_x, n, alive, ALIGNED)
+    store(p_v_out, b_v, n, alive, ALIGNED)
+    if DECODES:
+        store(p_x_out, b_x, n, alive, ALIGNED)
     if BINARY:
         store(p_y_out, b_y, n, alive, ALIGNED)
-    store(p_v_out, b_v, n, alive, ALIGNED)
+    if MOMENTUM:
+        store(p_m_x, m_x, n, alive, ALIGNED)
+        store(p_m_v, m_v, n, alive, ALIGNED)
+        if BINARY:
+            store(p_m_y, m_y, n, alive, ALIGNED)
 
 
-def block_of(activation: str, bytes_per_current: int, aligned: bool) -> int:
+def block_of(light: bool, bytes_per_current: int, aligned: bool) -> int:
     """Neurons a program of 128 threads owns: 16 bytes of currents a thread where loads are what it waits for.
 
     Two neurons a thread where it computes (the function stands there eight times a neuron: more would leave the
     registers and the instruction cache) or cannot load neighbours at once (each load has an address of its own).
     """
-    return 128 * 16 // bytes_per_current if aligned and TRITON_ACTIVATIONS[activation].light else 256
+    return 128 * 16 // bytes_per_current if aligned and light else 256
 
 
-def signgd_triton(currents, eta, offsets, x, scale, parameters, v, activation, order, bytes, x_out, v_out) -> None:
-    """Run the kernel over a population that is not empty; ``bytes``, ``x_out`` and ``v_out`` are written."""
-    row = TRITON_ACTIVATIONS[activation]
+def neuron_triton(currents, eta, model, operands, x, v, momentum, order, outputs) -> None:
+    """Run the kernel over a population that is not empty; ``outputs`` are written."""
+    bytes, x_out, v_out, m_out = outputs
+    step, function, binary, light = model_of(model, bool(m_out))
     shape, neurons = v_out.shape, v_out.numel()
 
     def operand(tensor: torch.Tensor) -> Operand:
         return as_operand(tensor, shape, order)
 
     steps = [flat_steps(current, order) for current in currents]
-    inputs = [(*step, *operand(o), *operand(xi), out) for step, o, xi, out in zip(steps, offsets, x, x_out)]
-    padded = [*parameters, *[scale] * (2 - len(parameters))]
-    pointers = [bytes, v_out, *x_out, *(data for data, _ in steps)]
+    decoded = zip(x, x_out) if x else [(v, v_out)] * len(steps)
+    gradients = m_out or [v_out] * len(steps)
+    inputs = [
+        (*current, *operand(offset), *operand(xi), out, m)
+        for current, offset, (xi, out), m in zip(steps, operands.offsets, decoded, gradients)
+    ]
+    padded = [*operands.parameters, *[operands.scale] * (2 - len(operands.parameters))]
+    pointers = [bytes, v_out, *x_out, *m_out, *(data for data, _ in steps)]
     aligned = all(tensor.data_ptr() % 16 == 0 for tensor in pointers)
     aligned = aligned and all(size % 16 == 0 for size in (neurons, *(stride for _, stride in steps)))
-    block = block_of(activation, currents[0].element_size(), aligned)
+    block = block_of(light, currents[0].element_size(), aligned)
     with torch.cuda.device(v_out.device) if v_out.is_cuda else contextlib.nullcontext():
-        signgd_kernel[(triton.cdiv(neurons, block),)](
+        neuron_kernel[(triton.cdiv(neurons, block),)](
             *inputs[0],
             *inputs[-1],
-            *operand(scale),
+            *operand(operands.scale),
             *operand(padded[0]),
             *operand(padded[1]),
             *operand(v),
             v_out,
+            m_out[-1] if m_out else v_out,
             eta.contiguous(),
+            momentum.beta,
             bytes,
             len(currents[0]),
             neurons,
-            H=row.function,
-            BINARY=row.arity == 2,
+            STEP=step,
+            H=function,
+            BINARY=binary,
+            DECODES=bool(x),
+            MOMENTUM=bool(m_out),
+            NESTEROV=momentum.nesterov,
             ALIGNED=aligned,
             BLOCK=block,
             num_warps=4,

@@ -1,0 +1,34 @@
+// What the step of every neuron model works on.
+#pragma once
+
+#include <string>
+
+#include "macros.h"
+
+namespace snn::SNN_ISA {
+
+// A neuron in registers: its state and its operands.
+struct Neuron {
+    float x = 0.f, y = 0.f;                 // decoded inputs
+    float v = 0.f;                          // its own estimate, or its membrane potential
+    float m_x = 0.f, m_y = 0.f, m_v = 0.f;  // filtered gradients, with momentum
+    float offset_x = 0.f, offset_y = 0.f;
+    float scale = 0.f;
+    float a = 0.f, b = 0.f;
+};
+
+// What all neurons share at a step.
+struct Step {
+    float eta;
+    float momentum;
+    bool nesterov;
+};
+
+// The direction of descent for a gradient g: m <- momentum m + g, then m itself (the heavy ball, Polyak 1964) or
+// g + momentum m (Nesterov 1983, as Sutskever et al. 2013 write it).
+SNN_FN float filtered(float& m, float g, const Step& at) {
+    m = at.momentum * m + g;
+    return at.nesterov ? g + at.momentum * m : m;
+}
+
+}  // namespace snn::SNN_ISA

@@ -1,0 +1,11 @@
+// Neurons that see all steps at once, on a CUDA device.
+#pragma once
+
+#include "../problem.h"
+
+namespace snn {
+
+// Launches on `stream` (a cudaStream_t) of the current device; throws std::runtime_error with CUDA's own message.
+void parallel_cuda(const ParallelProblem& problem, void* stream);
+
+}  // namespace snn

@@ -1,0 +1,104 @@
+"""Parallel spiking neurons in Triton: a program owns BLOCK neurons and reads their currents of all steps."""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+import triton
+import triton.language as tl
+
+from ..neuron.triton_kernel import load_operand
+
+__all__ = ["count_kernel", "mix_kernel", "parallel_triton"]
+
+BLOCK = 512
+
+
+@triton.jit(
+    do_not_specialize=[
+        "p_current",
+        "step_stride",
+        "p_threshold",
+        "threshold_inner",
+        "threshold_period",
+        "p_shift",
+        "shift_inner",
+        "shift_period",
+        "p_bytes",
+        "timesteps",
+        "neurons",
+    ]
+)
+def count_kernel(
+    p_current,
+    step_stride: tl.int64,
+    p_threshold,
+    threshold_inner: tl.int64,
+    threshold_period: tl.int64,
+    p_shift,
+    shift_inner: tl.int64,
+    shift_period: tl.int64,
+    p_bytes,
+    timesteps: tl.int64,
+    neurons: tl.int64,
+    BLOCK: tl.constexpr,
+):
+    """Step ``t`` (from 1) is a spike where ``t <= (sum + threshold / 2 + shift * T) / threshold``."""
+    n = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    alive = n < neurons
+    total = tl.zeros([BLOCK], tl.float32)
+    for t in range(0, timesteps):
+        total += tl.load(p_current + t * step_stride + n, mask=alive, other=0.0).to(tl.float32)
+    threshold = load_operand(p_threshold, threshold_inner, threshold_period, n, neurons, alive)
+    shift = load_operand(p_shift, shift_inner, shift_period, n, neurons, alive)
+    level = tl.math.div_rn(total + 0.5 * threshold + shift * timesteps.to(tl.float32), threshold)
+    for group in range(0, (timesteps + 7) // 8):
+        byte = tl.zeros([BLOCK], tl.int32)
+        for s in tl.static_range(8):
+            step = group * 8 + s + 1
+            fires = (step.to(tl.float32) <= level) & (step <= timesteps)
+            byte |= fires.to(tl.int32) << s
+        tl.store(p_bytes + group * neurons + n, byte.to(tl.uint8), mask=alive)
+
+
+@triton.jit(
+    do_not_specialize=["p_current", "step_stride", "p_weight", "p_threshold", "p_bytes", "timesteps", "neurons"]
+)
+def mix_kernel(
+    p_current,
+    step_stride: tl.int64,
+    p_weight,
+    p_threshold,
+    p_bytes,
+    timesteps: tl.int64,
+    neurons: tl.int64,
+    BLOCK: tl.constexpr,
+):
+    """Step ``t`` is a spike where ``sum_u weight[t, u] * current[u] >= threshold[t]``; eight sums a pass."""
+    n = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    alive = n < neurons
+    for group in range(0, (timesteps + 7) // 8):
+        byte = tl.zeros([BLOCK], tl.int32)
+        for s in tl.static_range(8):
+            t = group * 8 + s
+            if t < timesteps:
+                total = tl.zeros([BLOCK], tl.float32)
+                for u in range(0, timesteps):
+                    current = tl.load(p_current + u * step_stride + n, mask=alive, other=0.0).to(tl.float32)
+                    total = total + tl.load(p_weight + t * timesteps + u) * current
+                byte |= (total >= tl.load(p_threshold + t)).to(tl.int32) << s
+        tl.store(p_bytes + group * neurons + n, byte.to(tl.uint8), mask=alive)
+
+
+def parallel_triton(flat, stride, fields, weights, out) -> None:
+    """Run the counting kernel on ``fields`` (operands) or the mixing one on ``weights``; ``out`` is not empty."""
+    neurons, timesteps = out[0].numel(), len(flat)
+    grid = (triton.cdiv(neurons, BLOCK),)
+    options = {"BLOCK": BLOCK, "num_warps": 4, "enable_fp_fusion": False}
+    with torch.cuda.device(out.device) if out.is_cuda else contextlib.nullcontext():
+        if weights is None:
+            threshold, shift = fields
+            count_kernel[grid](flat, stride, *threshold, *shift, out, timesteps, neurons, **options)
+        else:
+            mix_kernel[grid](flat, stride, *weights, out, timesteps, neurons, **options)

@@ -1,0 +1,122 @@
+"""The signGD neuron over many time-steps."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..activations import ActivationSpec, resolve
+from ..backends import choose
+from ..checks import checked_currents, checked_eta, checked_field, kind
+from ..spike_train import SpikeTrain
+from .neuron import run_neuron
+from .neuron.reference import Operands, State
+from .neuron.state import NeuronState, checked_gradients, checked_momentum, checked_state
+
+__all__ = ["signgd", "signgd_binary"]
+
+
+def signgd(
+    current: Tensor,
+    eta: Tensor,
+    activation: ActivationSpec,
+    *,
+    offset: Tensor | float = 1.0,
+    bias: Tensor | float = 0.0,
+    scale: Tensor | float = 1.0,
+    v0: Tensor | float = 0.0,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    state: NeuronState | None = None,
+    backend: str | None = None,
+) -> tuple[SpikeTrain, NeuronState]:
+    """Sign gradient descent neurons that chase ``h(x)`` (Oh & Lee, ICML 2024), all time-steps in one call.
+
+    For ``t = 0 .. T-1``, elementwise, every operation rounded once::
+
+        x <- x - eta[t] * (2 * current[t] - offset)
+        s[t] = 1 if v >= h(x) else 0
+        v <- v - eta[t] * scale * (2 * s[t] - 1)
+
+    With ``momentum`` the gradients ``g`` in both updates (``2 * current - offset`` and ``2 * s - 1``) are replaced by
+    ``m <- momentum * m + g`` (heavy ball), or with ``nesterov`` by ``g + momentum * m`` of the new ``m``; ``m`` starts
+    at 0. The filter is linear, so a receiver decodes a sender that has the same momentum.
+
+    Args:
+        current: ``[T, *shape]`` in float32, float16 or bfloat16, any memory format.
+        eta: ``[T]`` float32 step sizes; see :mod:`snn_kernels.schedules`.
+        activation: the name of ``h`` in :data:`snn_kernels.ACTIVATIONS`, or a tuple of the name and its parameters,
+            each a number or a tensor that broadcasts to ``shape``: ``("leaky_relu", 0.2)``.
+        offset: the current with every feeding neuron firing plus the current with none firing.
+        bias: the decoded input before the first step.
+        scale: what a spike is worth downstream, the neuron's output scale ``c > 0``.
+        v0: the estimate before the first step. ``offset``, ``bias``, ``scale`` and ``v0`` broadcast to ``shape``;
+            scalars, one value a channel and one a neuron are not expanded in memory.
+        momentum: of both updates, in [0, 1); ``nesterov`` chooses its second form, as in ``torch.optim.SGD``.
+        state: continues an earlier call in place of ``bias`` and ``v0``, with ``eta`` from that step on. The same
+            bits come out as from one call.
+        backend: ``None`` for the fastest here, or a name that runs or raises.
+
+    Returns:
+        The spikes, packed, and the state after the last step (float32, in the memory format of ``current``). A spike
+        is a step function: nothing that is returned carries a gradient.
+
+    Raises:
+        TypeError, ValueError: an argument of a dtype, shape or device that does not fit; it is named.
+    """
+    return _checked_call((current,), eta, activation, (offset,), (bias,), scale, v0, momentum, nesterov, state, backend)
+
+
+def signgd_binary(
+    current_a: Tensor,
+    current_b: Tensor,
+    eta: Tensor,
+    function: ActivationSpec,
+    *,
+    offset: tuple[Tensor | float, Tensor | float] = (1.0, 1.0),
+    bias: tuple[Tensor | float, Tensor | float] = (0.0, 0.0),
+    scale: Tensor | float = 1.0,
+    v0: Tensor | float = 0.0,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    state: NeuronState | None = None,
+    backend: str | None = None,
+) -> tuple[SpikeTrain, NeuronState]:
+    """Neurons that chase a function of two decoded inputs, ``h(x_a, x_b)``: see :func:`signgd`.
+
+    ``offset`` and ``bias`` are pairs, one value for each input; both currents have one shape and dtype.
+    """
+    return _checked_call(
+        (current_a, current_b), eta, function, offset, bias, scale, v0, momentum, nesterov, state, backend
+    )
+
+
+def _checked_call(currents, eta, activation, offset, bias, scale, v0, momentum, nesterov, state, backend):
+    names = ("current",) if len(currents) == 1 else ("current_a", "current_b")
+    row, parameters = resolve(activation, len(currents), "activation" if len(currents) == 1 else "function")
+    first = checked_currents(currents, names)
+    checked_eta(eta, len(first), first.device)
+    shape, device = first.shape[1:], first.device
+    x_name, v_name = ("bias", "v0") if state is None else ("state.x", "state.v")
+    filter = checked_momentum(momentum, nesterov)
+    checked_state(state, filter)
+    if state is not None:
+        v0 = state.v
+        bias = state.x if len(currents) == 2 else (state.x,)
+    pairs = {"offset": offset, x_name: bias} if len(currents) == 2 else {}
+    for name, value in pairs.items():
+        if not isinstance(value, (tuple, list)) or len(value) != 2:
+            raise TypeError(f"{name}: expected a pair, one value for each input, got {kind(value)}")
+
+    def field(name, value):
+        return checked_field(name, value, shape, device)
+
+    operands = Operands(
+        [field("offset", value) for value in offset],
+        field("scale", scale),
+        [field(f"{row.name}'s {name}", value) for (name, _), value in zip(row.parameters, parameters)],
+    )
+    m = checked_gradients(state, filter, len(currents) + 1, shape, device)
+    initial = State(tuple(field(x_name, value) for value in bias), field(v_name, v0), m)
+    bytes, after = run_neuron(currents, eta, row.name, operands, initial, filter, choose(backend, device))
+    x = after.x if len(currents) == 2 else after.x[0]
+    return SpikeTrain(bytes, first.shape[0]), NeuronState(x, after.v, after.m)
