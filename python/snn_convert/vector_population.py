@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from snn_kernels import NeuronState, pack
+from snn_kernels import NeuronState, SpikeTrain, pack
 from snn_kernels.ops.signgd.reference import signgd_step
 
 from .packed import Emission, Product, as_dense
-from .population import Population
+from .population import Population, chase
 
 __all__ = ["VECTOR_FUNCTIONS", "VectorPopulation"]
 
@@ -79,3 +79,6 @@ class VectorPopulation(Population):
             spike, x, v = signgd_step([current[t] for current in currents], step, self, offsets, self.scale, x, v)
             spikes.append(spike)
         return Emission.of(pack(torch.stack(spikes)), self.scale), NeuronState(tuple(x), v)
+
+    def chase(self, x: Sequence[Tensor], eta: Tensor, v: Tensor) -> tuple[SpikeTrain, Tensor]:
+        return chase([self(*x)], eta, "identity", self.scale, v)  # one target for all steps
