@@ -36,6 +36,7 @@ def convert(
     scale: str | float | None = None,
     v0: str | None = None,
     normalisation: str | None = None,
+    onset_delay: int | None = None,
     progress: bool = False,
 ) -> SpikingModel:
     """Convert a trained network to a spiking one without training (Oh & Lee, ICML 2024).
@@ -46,26 +47,32 @@ def convert(
     Args:
         model: any module that ``torch.export`` takes with a dynamic batch in dimension 0 of its inputs.
         calibration: model inputs, each a tensor, a tuple of arguments or a dict of keyword arguments.
-        timesteps: the number of steps ``T`` of every run.
-        recipe: ``default`` (best accuracy) or ``paper`` (Oh & Lee exactly). The next five override it.
+        timesteps: the number of steps ``T`` that every population makes in a run.
+        recipe: ``default`` (best accuracy) or ``paper`` (Oh & Lee exactly). The next six override it.
         schedule: step sizes, see :mod:`snn_kernels.schedules`.
         encoder: ``direct``, ``float``, ``spike`` or ``stochastic``.
         scale: ``channel``, ``paper`` or a number for every population.
         v0: ``mean`` or ``zero``.
         normalisation: ``vector`` or ``decomposed``, see :class:`~snn_convert.recipes.Recipe`.
+        onset_delay: 0, and all populations start together; or ``d``, and each starts ``d`` steps after the latest of
+            those that feed it. The output is complete after :attr:`SpikingModel.latency` steps. From ``d = timesteps``
+            on, what enters a population is complete when it starts, and every affine map is evaluated once.
         progress: show progress bars.
 
     Returns:
         A :class:`SpikingModel` on the model's device.
 
     Raises:
-        ValueError: ``timesteps`` < 1, an unknown recipe or override.
+        ValueError: ``timesteps`` < 1, ``onset_delay`` < 0, an unknown recipe or override.
         CalibrationError: no calibration data, an item the model refuses, NaN or infinity.
         UnsupportedOperation: an operation with no spiking counterpart; it names the place in the model.
     """
     if not isinstance(timesteps, int) or timesteps < 1:
         raise ValueError(f"timesteps: expected an integer >= 1, got {timesteps!r}")
-    overrides = {"schedule": schedule, "encoder": encoder, "scale": scale, "v0": v0, "normalisation": normalisation}
+    overrides = {
+        "schedule": schedule, "encoder": encoder, "scale": scale, "v0": v0, "normalisation": normalisation,
+        "onset_delay": onset_delay,
+    }  # fmt: skip
     chosen = replace(recipe_named(recipe), **{key: value for key, value in overrides.items() if value is not None})
     _check(chosen)
     items = iter(calibration)
@@ -78,7 +85,7 @@ def convert(
 
     traced = trace(model, first)
     lower(traced.network, chosen.substitutes, chosen.normalisation)
-    snn = SpikingModel(traced, timesteps, chosen.schedule or Constant(1.0), chosen.encoder).eval()
+    snn = SpikingModel(traced, timesteps, chosen.schedule or Constant(1.0), chosen.encoder, chosen.onset_delay).eval()
     size = len(calibration) if hasattr(calibration, "__len__") else None
     data = itertools.chain([first], items)
     statistics = calibrate(snn, data, lambda data: shown(data, "calibrating", size))

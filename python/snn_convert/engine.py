@@ -14,7 +14,7 @@ from .packed import LAYOUT, PRODUCTS, Emission, Product, as_dense, common_amplit
 from .population import Population
 from .rules import AFFINE, SHAPE_ONLY, argument, is_additive
 
-__all__ = ["Engine", "Kind", "call_node"]
+__all__ = ["Engine", "Kind", "attribute", "call_node"]
 
 # With fewer outputs PyTorch's own product of the unpacked spikes is the faster one.
 FEWEST_OUTPUTS = 16
@@ -46,12 +46,13 @@ class Engine:
         for node in self.nodes:
             self.kinds[node] = self._kind(node)
         self.neurons = [node for node in self.nodes if self.kinds[node] == Kind.NEURON]
-        self._of_output = self._ancestors([self.output])
+        self.of_output = self._ancestors([self.output])
         self._of_neurons = self._ancestors(self.neurons) | set(self.neurons)
         self.chunk_nodes = [
             node for node in self.nodes if node in self._of_neurons and self.kinds[node] in (Kind.CURRENT, Kind.NEURON)
         ]
-        self._last_use = self._last_uses(self.chunk_nodes)
+        self.last_use = self._last_uses(self.chunk_nodes)
+        self.depths = self._depths()
         self.amplitudes: dict[fx.Node, str] = {}  # packed products, and the buffer with their input's amplitude
 
     def population(self, node: fx.Node) -> Population:
@@ -81,6 +82,14 @@ class Engine:
                         pending.append(source)
         return found
 
+    def _depths(self) -> dict[fx.Node, int]:
+        """How many populations, one after the other, lie at most between each population and the input."""
+        behind: dict[fx.Node, int] = {}
+        for node in self.nodes:
+            found = max((behind[source] for source in node.all_input_nodes), default=0)
+            behind[node] = found + (self.kinds[node] == Kind.NEURON)
+        return {node: behind[node] - 1 for node in self.neurons}
+
     @staticmethod
     def _last_uses(nodes: Sequence[fx.Node]) -> dict[fx.Node, list[fx.Node]]:
         last = {source: node for node in nodes for source in node.all_input_nodes}
@@ -99,7 +108,7 @@ class Engine:
                 value = inputs[self.inputs.index(node)]
                 values[node] = torch.zeros_like(value) if self.kinds[node] == Kind.NEURON else value
             elif node.op == "get_attr":
-                values[node] = _attribute(self.network, node.target)
+                values[node] = attribute(self.network, node.target)
             elif node.op == "call_module":
                 arguments = tuple(values[source] for source in node.args)
                 values[node] = estimate(self.population(node), arguments)
@@ -113,7 +122,7 @@ class Engine:
         """The network's output while the neurons hold ``estimates``; the rest of ``values`` is from :meth:`start`."""
         values = {**values, **estimates}
         for node in self.nodes:
-            if node in self._of_output and self.kinds[node] == Kind.CURRENT:
+            if node in self.of_output and self.kinds[node] == Kind.CURRENT:
                 values[node] = call_node(node, values)
         return fx.node.map_arg(self.output.args[0], values.__getitem__)
 
@@ -143,7 +152,7 @@ class Engine:
                 env[node] = advance(node, [current(source) for source in node.all_input_nodes])
             else:
                 env[node] = self._steps_of(node, env, values)
-            for source in self._last_use.get(node, ()):
+            for source in self.last_use.get(node, ()):
                 env.pop(source, None)
 
     def _steps_of(self, node: fx.Node, env: Mapping[fx.Node, Any], values: Mapping[fx.Node, Any]) -> Any:
@@ -241,7 +250,8 @@ class Engine:
         return weight.device.type == "cpu" and groups == 1 and weight.shape[0] >= FEWEST_OUTPUTS
 
 
-def _attribute(root: Any, path: str) -> Any:
+def attribute(root: Any, path: str) -> Any:
+    """The parameter or buffer that a ``get_attr`` node names."""
     for part in path.split("."):
         root = getattr(root, part)
     return root

@@ -35,7 +35,12 @@ def single_step_loop(
         timesteps: how many steps; all of them by default.
         record: called as ``record(t, population, x, target, v, spike)`` for every population and step, with ``v`` the
             estimate that was compared with the target.
+
+    Raises:
+        ValueError: the populations of ``snn`` do not start together.
     """
+    if snn.onset_delay:
+        raise ValueError(f"snn: expected onset_delay=0, got onset_delay={snn.onset_delay}")
     engine, inputs = snn.engine, snn.flat_inputs(args, kwargs)
     values = engine.start(inputs, lambda population, x: population.v0.expand(population(*x).shape))
     still = _still_values(engine, values)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -13,86 +12,119 @@ from torch.utils import _pytree as pytree
 from snn_kernels.checks import kind
 from snn_kernels.schedules import Schedule
 
-from .encoders import encode
-from .engine import Engine, Kind
-from .packed import Emission, Product
+from .engine import Engine
 from .population import Population
+from .run import Run
+from .staggered import StaggeredRun
 from .trace import Traced
 
 __all__ = ["SpikingModel"]
-
-CHUNK = 8  # steps carried through the network at a time: one byte of every neuron's train
 
 
 class SpikingModel(nn.Module):
     """A spiking network of signGD neurons that computes what the ANN it was converted from computes.
 
-    Called like the ANN, it runs :attr:`timesteps` time-steps and returns the ANN's output structure. Memory does not
+    Called like the ANN, it runs :attr:`latency` time-steps and returns the ANN's output structure. Memory does not
     grow with the time-steps: eight at a time go through the network layer by layer, and every population keeps only
     its state between two rounds.
 
     Attributes:
-        timesteps: the number of steps ``T``.
+        timesteps: the number of steps ``T`` that every population makes.
+        onset_delay: the steps between a population's first and those of the populations it feeds.
         schedule: the step sizes.
         encoder: how the input enters (``direct``, ``float``, ``spike`` or ``stochastic``).
         network: affine operations and :class:`Population` modules; called by itself it is the ANN.
     """
 
-    def __init__(self, traced: Traced, timesteps: int, schedule: Schedule, encoder: str):
+    def __init__(self, traced: Traced, timesteps: int, schedule: Schedule, encoder: str, onset_delay: int = 0):
         super().__init__()
         self.network = traced.network
         self.input_spec, self.output_spec = traced.input_spec, traced.output_spec
         self.encoder = encoder
         self.engine = Engine(self.network, encoded=encoder != "direct")
         self.measures_each_run = False
+        self.onset_delay = onset_delay
         self.set_schedule(schedule, timesteps)
 
-    def set_schedule(self, schedule: Schedule, timesteps: int) -> None:
-        """Use other step sizes or another number of steps.
+    def set_schedule(self, schedule: Schedule, timesteps: int, onset_delay: int | None = None) -> None:
+        """Use other step sizes, another number of steps or, if it is given, another onset delay.
 
         Raises:
-            ValueError: ``timesteps`` is not an integer of at least 1.
+            ValueError: ``timesteps`` is not an integer of at least 1, or ``onset_delay`` of at least 0.
         """
+        onset_delay = self.onset_delay if onset_delay is None else onset_delay
+        if not isinstance(onset_delay, int) or onset_delay < 0:
+            raise ValueError(f"onset_delay: expected an integer >= 0, got {onset_delay!r}")
         if not isinstance(timesteps, int) or timesteps < 1:
             raise ValueError(f"timesteps: expected an integer >= 1, got {timesteps!r}")
-        self.schedule, self.timesteps = schedule, timesteps
+        self.schedule, self.timesteps, self.onset_delay = schedule, timesteps, onset_delay
         table = schedule.table(timesteps)
         self.register_buffer("eta", table.to(self.eta.device) if "eta" in self._buffers else table, persistent=False)
+
+    @property
+    def onsets(self) -> dict[str, int]:
+        """The step after which each population starts: ``onset_delay`` after the latest of those that feed it."""
+        depths = self.engine.depths
+        return {_name(node): self.onset_delay * depths[node] for node in depths if node.op == "call_module"}
+
+    @property
+    def latency(self) -> int:
+        """Steps until the output is complete: the last population's onset, and its :attr:`timesteps`."""
+        return self.timesteps + self.onset_delay * max(self.engine.depths.values(), default=0)
+
+    def start(self, *args: Any, **kwargs: Any) -> Run:
+        """A run on these inputs, to be taken through its time-steps by hand.
+
+        ``run.step()`` makes one of :attr:`latency` steps, ``run.advance_to(n)`` those up to ``n``, and ``run.output()``
+        is what the network has come to. Any way to the last step gives the output of a call, up to the order in which
+        float32 sums are added.
+
+        Raises:
+            TypeError, ValueError: the inputs do not fit the ANN's.
+        """
+        return self._run(self.flat_inputs(args, kwargs))
+
+    def _run(self, leaves: list[Any], count_spikes: bool = False) -> Run:
+        with torch.no_grad():
+            return (StaggeredRun if self.onset_delay else Run)(self, leaves, count_spikes)
 
     def populations(self) -> Iterator[tuple[str, Population]]:
         """Every population with its name, in the order of the network."""
         for node in self.engine.neurons:
             if node.op == "call_module":
-                yield node.target.removeprefix("populations."), self.engine.population(node)
+                yield _name(node), self.engine.population(node)
 
     @torch.no_grad()
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.outputs_at(*args, steps=[self.timesteps], **kwargs)[0]
+        return self.outputs_at(*args, steps=[self.latency], **kwargs)[0]
 
     @torch.no_grad()
     def outputs_at(self, *args: Any, steps: Sequence[int], **kwargs: Any) -> list[Any]:
         """The output after each of ``steps``, in their order, from one run of ``max(steps)`` steps.
 
+        With an onset delay they are steps of the whole network: the populations that have not started by then count
+        with their initial estimates.
+
         Raises:
-            ValueError: a step is not between 1 and :attr:`timesteps`.
+            ValueError: a step is not between 1 and :attr:`latency`, which is :attr:`timesteps` without an onset delay.
             TypeError: the inputs are not structured as the ANN's were.
         """
-        if not steps or any(not isinstance(step, int) or not 1 <= step <= self.timesteps for step in steps):
-            raise ValueError(f"steps: expected integers from 1 to timesteps={self.timesteps}, got {list(steps)}")
+        if not steps or any(not isinstance(step, int) or not 1 <= step <= self.latency for step in steps):
+            last = f"latency={self.latency}" if self.onset_delay else f"timesteps={self.timesteps}"
+            raise ValueError(f"steps: expected integers from 1 to {last}, got {list(steps)}")
         outputs = {}
-        run = Run(self, self.flat_inputs(args, kwargs))
+        run = self._run(self.flat_inputs(args, kwargs))
         for step in sorted(set(steps)):
             run.advance_to(step)
-            outputs[step] = pytree.tree_unflatten(run.read_out(), self.output_spec)
+            outputs[step] = run.output()
         return [outputs[step] for step in steps]
 
     @torch.no_grad()
     def firing_rates(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """The share of steps at which the neurons of each population fire."""
-        run = Run(self, self.flat_inputs(args, kwargs), count_spikes=True)
-        run.advance_to(self.timesteps)
-        steps = {node: self.timesteps * run.state[node].v.numel() for node in run.spikes}
-        return {node.target.removeprefix("populations."): run.spikes[node].item() / steps[node] for node in steps}
+        run = self._run(self.flat_inputs(args, kwargs), count_spikes=True)
+        run.advance_to(self.latency)
+        return {_name(node): fired.item() / run.neuron_steps[node] for node, fired in run.spikes.items()}
 
     @torch.no_grad()
     def measure_offsets(self, *args: Any, **kwargs: Any) -> None:
@@ -132,44 +164,5 @@ class SpikingModel(nn.Module):
         return leaves
 
 
-class Run:
-    """One run of a :class:`SpikingModel` on one batch: the neurons' state and the steps made."""
-
-    def __init__(self, model: SpikingModel, inputs: Sequence[Any], count_spikes: bool = False):
-        self.model, self.engine, self.inputs = model, model.engine, inputs
-        self.done = 0
-        self.state: dict[fx.Node, Any] = {}
-        self.spikes: dict[fx.Node, Tensor] | None = {} if count_spikes else None
-        values = self.engine.start(inputs, lambda population, x: population.initial_state(x).v)
-        for node in self.engine.neurons:
-            if node.op == "placeholder":
-                self.state[node] = values[node]
-            else:
-                x = [values[source] for source in node.args]
-                self.state[node] = self.engine.population(node).initial_state(x)
-        self.offsets = self.engine.offsets(values) if model.measures_each_run else {}
-        self.values = {node: v for node, v in values.items() if self.engine.kinds[node] in (Kind.FIXED, Kind.STATIC)}
-
-    def advance_to(self, step: int) -> None:
-        """Make the steps up to ``step``."""
-        while self.done < step:
-            eta = self.model.eta[self.done : min(step, self.done + CHUNK)]
-            self.engine.run_steps(self.values, partial(self._advance, eta), len(eta))
-            self.done += len(eta)
-
-    def read_out(self) -> list[Any]:
-        """The network's output for the neurons' present estimates."""
-        estimates = {node: state if node.op == "placeholder" else state.v for node, state in self.state.items()}
-        return self.engine.read_out(self.values, estimates)
-
-    def _advance(self, eta: Tensor, node: fx.Node, currents: list[Tensor | Product]) -> Emission | Tensor:
-        if node.op == "placeholder":
-            x = self.inputs[self.engine.inputs.index(node)]
-            emissions, self.state[node] = encode(self.model.encoder, x, self.state[node], eta)
-            return emissions
-        population = self.engine.population(node)
-        offsets = self.offsets.get(node, population.offsets)
-        emission, self.state[node] = population.advance(currents, eta, self.state[node], offsets)
-        if self.spikes is not None:
-            self.spikes[node] = self.spikes.get(node, 0) + emission.train.count()
-        return emission
+def _name(node: fx.Node) -> str:
+    return node.target.removeprefix("populations.")

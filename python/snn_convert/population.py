@@ -7,12 +7,26 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from snn_kernels import NeuronState, signgd, signgd_binary
+from snn_kernels import NeuronState, SpikeTrain, signgd, signgd_binary
 from snn_kernels.activations import ActivationSpec, resolve
 
 from .packed import Emission, Product, as_dense
 
-__all__ = ["Population"]
+__all__ = ["Population", "chase"]
+
+
+def chase(
+    x: Sequence[Tensor], eta: Tensor, activation: ActivationSpec, scale: Tensor, v: Tensor
+) -> tuple[SpikeTrain, Tensor]:
+    """Neurons whose decoded inputs are constant: no current and no offset leave them as they are, bit for bit."""
+    neurons = torch.broadcast_tensors(*x)[0]
+    silence = torch.zeros_like(neurons).expand(len(eta), *neurons.shape)
+    neuron = {"scale": scale, "state": NeuronState(x[0] if len(x) == 1 else tuple(x), v)}
+    if len(x) == 1:
+        train, state = signgd(silence, eta, activation, offset=0.0, **neuron)
+    else:
+        train, state = signgd_binary(silence, silence, eta, activation, offset=(0.0, 0.0), **neuron)
+    return train, state.v
 
 
 class Population(nn.Module):
@@ -83,6 +97,14 @@ class Population(nn.Module):
         else:
             train, after = signgd(as_dense(current), eta, activation, **neuron)
         return Emission.of(train, self.scale), NeuronState((after.x,), after.v)
+
+    def chase(self, x: Sequence[Tensor], eta: Tensor, v: Tensor) -> tuple[SpikeTrain, Tensor]:
+        """Run ``len(eta)`` steps from the estimate ``v`` while the decoded inputs stay as they are.
+
+        Returns:
+            The spikes and the estimate after them.
+        """
+        return chase(x, eta, (self.activation, *self._constants()), self.scale, v)
 
     def extra_repr(self) -> str:
         low, high = self.scale.min().item(), self.scale.max().item()

@@ -21,6 +21,8 @@ class Recipe:
         v0: ``mean`` (per channel, of the calibration outputs) or ``zero``.
         normalisation: softmax and layer, group, instance and RMS normalisation as chains of elementwise populations
             (``decomposed``) or as one population each that chases the whole function (``vector``).
+        onset_delay: the steps between a population's first step and those of the populations it feeds; with 0 all start
+            together (Oh & Lee).
         substitutes: activations that are used in place of others.
     """
 
@@ -29,6 +31,7 @@ class Recipe:
     scale: str | float
     v0: str
     normalisation: str = "vector"
+    onset_delay: int = 0
     substitutes: dict[str, str] = field(default_factory=dict)
 
 

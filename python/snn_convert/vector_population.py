@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from snn_kernels import NeuronState, pack
+from snn_kernels import NeuronState, SpikeTrain, pack
 from snn_kernels.ops.neuron.reference import Operands, State, signgd_step
 
 from .packed import Emission, Product, as_dense
-from .population import Population
+from .population import Population, chase
 
 __all__ = ["VECTOR_FUNCTIONS", "VectorPopulation"]
 
@@ -79,3 +79,6 @@ class VectorPopulation(Population):
             spike, now = signgd_step([current[t] for current in currents], step, self, operands, now)
             spikes.append(spike)
         return Emission.of(pack(torch.stack(spikes)), self.scale), NeuronState(now.x, now.v)
+
+    def chase(self, x: Sequence[Tensor], eta: Tensor, v: Tensor) -> tuple[SpikeTrain, Tensor]:
+        return chase([self(*x)], eta, "identity", self.scale, v)  # one target for all steps

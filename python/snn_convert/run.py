@@ -1,0 +1,96 @@
+"""One run of a converted network on one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+
+from snn_kernels import SpikeTrain
+
+from .encoders import encode
+from .engine import Kind
+from .packed import Emission, Product
+
+if TYPE_CHECKING:
+    from .model import SpikingModel
+
+__all__ = ["CHUNK", "Run"]
+
+CHUNK = 8  # steps carried through the network at a time: one byte of every neuron's train
+
+
+class Run:
+    """A run of a :class:`SpikingModel` on one batch, with all populations starting together (synchronous onset).
+
+    Attributes:
+        done: the steps made so far.
+        spikes, neuron_steps: with ``count_spikes``, how often each population fired and how often it could have.
+    """
+
+    def __init__(self, model: SpikingModel, inputs: Sequence[Any], count_spikes: bool = False):
+        self.model, self.engine, self.inputs = model, model.engine, inputs
+        self.done = 0
+        self.spikes: dict[fx.Node, Tensor] | None = {} if count_spikes else None
+        self.neuron_steps: dict[fx.Node, int] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        self.state: dict[fx.Node, Any] = {}
+        values = self.engine.start(self.inputs, lambda population, x: population.initial_state(x).v)
+        for node in self.engine.neurons:
+            if node.op == "placeholder":
+                self.state[node] = values[node]
+            else:
+                x = [values[source] for source in node.args]
+                self.state[node] = self.engine.population(node).initial_state(x)
+        self.offsets = self.engine.offsets(values) if self.model.measures_each_run else {}
+        self.values = {node: v for node, v in values.items() if self.engine.kinds[node] in (Kind.FIXED, Kind.STATIC)}
+
+    def step(self) -> None:
+        """Make one time-step.
+
+        Raises:
+            RuntimeError: all steps have been made.
+        """
+        if self.done >= self.model.latency:
+            raise RuntimeError(f"step: expected fewer than latency={self.model.latency} steps before it")
+        self.advance_to(self.done + 1)
+
+    def output(self) -> Any:
+        """What the network has come to: the ANN's output structure, decoded from the neurons' present estimates."""
+        with torch.no_grad():
+            return pytree.tree_unflatten(self.read_out(), self.model.output_spec)
+
+    @torch.no_grad()
+    def advance_to(self, step: int) -> None:
+        """Make the steps up to ``step``."""
+        while self.done < step:
+            eta = self.model.eta[self.done : min(step, self.done + CHUNK)]
+            self.engine.run_steps(self.values, partial(self._advance, eta), len(eta))
+            self.done += len(eta)
+
+    def read_out(self) -> list[Any]:
+        """The network's output for the neurons' present estimates, without its structure."""
+        estimates = {node: state if node.op == "placeholder" else state.v for node, state in self.state.items()}
+        return self.engine.read_out(self.values, estimates)
+
+    def _advance(self, eta: Tensor, node: fx.Node, currents: list[Tensor | Product]) -> Emission | Tensor:
+        if node.op == "placeholder":
+            x = self.inputs[self.engine.inputs.index(node)]
+            emissions, self.state[node] = encode(self.model.encoder, x, self.state[node], eta)
+            return emissions
+        population = self.engine.population(node)
+        offsets = self.offsets.get(node, population.offsets)
+        emission, self.state[node] = population.advance(currents, eta, self.state[node], offsets)
+        self._count(node, emission.train)
+        return emission
+
+    def _count(self, node: fx.Node, train: SpikeTrain) -> None:
+        if self.spikes is not None:
+            self.spikes[node] = self.spikes.get(node, 0) + train.count()
+            self.neuron_steps[node] = self.neuron_steps.get(node, 0) + train.timesteps * train.shape.numel()
