@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Constant", "Exponential", "Inverse", "Polynomial", "RMSprop", "Schedule"]
+__all__ = ["Constant", "Exponential", "Inverse", "Polynomial", "RMSprop", "Schedule", "Uniform"]
 
 
 class Schedule:
@@ -84,3 +84,11 @@ class RMSprop(Schedule):
 
     def at(self, t: Tensor) -> Tensor:
         return self.lr / (1 - self.alpha ** (t + 1)).sqrt()
+
+
+@dataclass(frozen=True)
+class Uniform(Schedule):
+    """``eta[t] = 1 / T``: every step of a train of ``T`` counts alike."""
+
+    def at(self, t: Tensor) -> Tensor:
+        return torch.full_like(t, 1.0 / max(t.numel(), 1))

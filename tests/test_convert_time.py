@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
 from architectures import SqueezeExcite, ViT
-from models import Residual, gelu_mlp, images, pooled_cnn, randomise_batch_norm, relu_cnn
+from models import Residual, images, pooled_cnn, randomise_batch_norm, relu_cnn
 from snn_convert import convert
-from snn_convert.loop import single_step_loop
 from snn_kernels.schedules import Exponential
 from staggered_oracle import staggered_outputs
 

@@ -241,7 +241,7 @@ def test_firing_rates():
 
 def test_memory_does_not_grow_with_time_steps():
     """The longest train that exists at a time is eight steps long, however many steps are asked for."""
-    from snn_kernels.ops import signgd as op
+    from snn_kernels.ops import neuron as op
 
     lengths = set()
     kernel = op._run_extension

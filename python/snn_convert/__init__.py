@@ -3,5 +3,6 @@
 from .convert import convert
 from .errors import CalibrationError, UnsupportedOperation
 from .model import SpikingModel
+from .qcfs import QCFS
 
-__all__ = ["CalibrationError", "SpikingModel", "UnsupportedOperation", "convert"]
+__all__ = ["QCFS", "CalibrationError", "SpikingModel", "UnsupportedOperation", "convert"]

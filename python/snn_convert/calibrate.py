@@ -95,12 +95,14 @@ def set_scales(snn: SpikingModel, statistics: dict[str, Statistics], scale: str 
     silent = []
     for name, population in snn.populations():
         stats = statistics[name]
+        if population.rectifies and population.learned:
+            continue
         population.v0 = stats.mean if v0 == "mean" else torch.zeros_like(stats.mean)
         reach = torch.maximum(stats.high - population.v0, population.v0 - stats.low)
         if not reach.max() > SILENT:
             silent.append(name)
         if scale == "paper":
-            relu = population.activation == "relu"
+            relu = population.rectifies or population.activation == "relu"
             quiet = stats.neuron_max <= SILENT
             population.scale = torch.where(quiet, 1.0, stats.neuron_max) if relu else torch.ones_like(population.v0)
         elif scale == "channel":

@@ -14,6 +14,7 @@ from torch import nn
 from snn_kernels.schedules import Constant, Schedule
 
 from .calibrate import calibrate, set_scales
+from .corrections import CORRECTIONS, calibrate_corrections
 from .encoders import ENCODERS
 from .errors import CalibrationError
 from .lower import lower
@@ -37,6 +38,7 @@ def convert(
     v0: str | None = None,
     normalisation: str | None = None,
     onset_delay: int | None = None,
+    correction: str | None = None,
     progress: bool = False,
 ) -> SpikingModel:
     """Convert a trained network to a spiking one without training (Oh & Lee, ICML 2024).
@@ -48,7 +50,9 @@ def convert(
         model: any module that ``torch.export`` takes with a dynamic batch in dimension 0 of its inputs.
         calibration: model inputs, each a tensor, a tuple of arguments or a dict of keyword arguments.
         timesteps: the number of steps ``T`` that every population makes in a run.
-        recipe: ``default`` (best accuracy) or ``paper`` (Oh & Lee exactly). The next six override it.
+        recipe: ``default`` (best accuracy) or ``paper`` (Oh & Lee exactly); for networks of ReLUs and max pooling also
+            ``subgradient`` (Oh & Lee), ``integrate_and_fire`` (rate coding) and ``parallel`` (Hao et al. 2025, for
+            networks trained with :class:`~snn_convert.QCFS` too). The arguments up to ``progress`` override it.
         schedule: step sizes, see :mod:`snn_kernels.schedules`.
         encoder: ``direct``, ``float``, ``spike`` or ``stochastic``.
         scale: ``channel``, ``paper`` or a number for every population.
@@ -57,6 +61,7 @@ def convert(
         onset_delay: 0, and all populations start together; or ``d``, and each starts ``d`` steps after the latest of
             those that feed it. The output is complete after :attr:`SpikingModel.latency` steps. From ``d = timesteps``
             on, what enters a population is complete when it starts, and every affine map is evaluated once.
+        correction: of parallel neurons, ``published``, ``unbiased`` or ``none``.
         progress: show progress bars.
 
     Returns:
@@ -71,7 +76,7 @@ def convert(
         raise ValueError(f"timesteps: expected an integer >= 1, got {timesteps!r}")
     overrides = {
         "schedule": schedule, "encoder": encoder, "scale": scale, "v0": v0, "normalisation": normalisation,
-        "onset_delay": onset_delay,
+        "onset_delay": onset_delay, "correction": correction,
     }  # fmt: skip
     chosen = replace(recipe_named(recipe), **{key: value for key, value in overrides.items() if value is not None})
     _check(chosen)
@@ -84,16 +89,21 @@ def convert(
         return track(iterable, description=what, total=total, transient=True) if progress else iterable
 
     traced = trace(model, first)
-    lower(traced.network, chosen.substitutes, chosen.normalisation)
-    snn = SpikingModel(traced, timesteps, chosen.schedule or Constant(1.0), chosen.encoder, chosen.onset_delay).eval()
+    lower(traced.network, chosen.substitutes, chosen.normalisation, chosen.dynamics)
+    schedule = chosen.schedule or Constant(1.0)
+    snn = SpikingModel(traced, timesteps, schedule, chosen.encoder, chosen.onset_delay, chosen.dynamics).eval()
     size = len(calibration) if hasattr(calibration, "__len__") else None
     data = itertools.chain([first], items)
+    if chosen.dynamics == "parallel":
+        data = list(data)  # gone through more than once
     statistics = calibrate(snn, data, lambda data: shown(data, "calibrating", size))
     silent = set_scales(snn, statistics, chosen.scale, chosen.v0)
     if silent:
         warnings.warn(f"populations that never moved in the calibration data: {', '.join(silent)}", stacklevel=2)
     args, kwargs = as_arguments(first)
     snn.measure_offsets(*args, **kwargs)
+    if chosen.dynamics == "parallel" and chosen.correction != "none":
+        calibrate_corrections(snn, data, chosen.correction, lambda updates: shown(updates, "calibrating corrections"))
     if chosen.schedule is None:
         search_schedule(snn, args, kwargs, lambda candidates: shown(candidates, "choosing step sizes"))
     return snn
@@ -105,6 +115,14 @@ def _check(chosen: Recipe) -> None:
         raise ValueError(f"encoder: expected one of {', '.join(ENCODERS)}; got {chosen.encoder!r}")
     if scale not in ("channel", "paper") and not (isinstance(scale, (int, float)) and scale > 0):
         raise ValueError(f"scale: expected 'channel', 'paper' or a positive number, got {scale!r}")
+    if chosen.correction not in CORRECTIONS:
+        raise ValueError(f"correction: expected one of {', '.join(CORRECTIONS)}; got {chosen.correction!r}")
+    if chosen.dynamics in ("integrate_and_fire", "parallel") and chosen.onset_delay:
+        raise ValueError(f"onset_delay: {chosen.dynamics} neurons have an onset of their own, got {chosen.onset_delay}")
+    if chosen.dynamics != "signgd" and (chosen.encoder, chosen.v0) != ("direct", "zero"):
+        raise ValueError(
+            f"encoder, v0: {chosen.dynamics} neurons take 'direct' and 'zero', got {chosen.encoder!r}, {chosen.v0!r}"
+        )
     if chosen.v0 not in ("mean", "zero"):
         raise ValueError(f"v0: expected 'mean' or 'zero', got {chosen.v0!r}")
     if chosen.normalisation not in ("vector", "decomposed"):

@@ -53,6 +53,8 @@ class Engine:
         ]
         self.last_use = self._last_uses(self.chunk_nodes)
         self.depths = self._depths()
+        methods = {self.population(node).product_method for node in self.neurons if node.op == "call_module"}
+        self.product_method = "auto" if "auto" in methods else "dense"
         self.amplitudes: dict[fx.Node, str] = {}  # packed products, and the buffer with their input's amplitude
 
     def population(self, node: fx.Node) -> Population:
@@ -167,7 +169,8 @@ class Engine:
         if isinstance(first, Emission) and node.target in LAYOUT:
             return first.moved(one_step)
         if isinstance(first, Emission) and node in self.amplitudes:
-            return Product.of(node, first.train, getattr(self.network, self.amplitudes[node]), still.__getitem__)
+            amplitude = getattr(self.network, self.amplitudes[node])
+            return Product.of(node, first.train, amplitude, still.__getitem__, self.product_method)
         return torch.vmap(one_step)(*(as_dense(env[source]) for source in moving))
 
     def _still(self, node: fx.Node, source: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
@@ -206,7 +209,7 @@ class Engine:
         def probe(node: fx.Node, currents: list[Tensor]) -> Tensor:
             value = values[node]
             if node.op == "call_module":
-                found[node] = [current.sum(dim=0) for current in currents]
+                found[node] = [self.population(node).offset_of(*current) for current in currents]
             firing = self.population(node).scale if node.op == "call_module" else torch.ones_like(value)
             return torch.stack([firing.expand_as(value), torch.zeros_like(value)])
 

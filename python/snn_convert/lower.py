@@ -16,6 +16,8 @@ from . import rewrites
 from .channels import channel_dims, sample_dims
 from .errors import UnsupportedOperation
 from .population import Population
+from .rectifiers import DYNAMICS
+from .rewrites_rectifiers import HINT, rectified
 from .rules import AFFINE, ASSERTIONS, BINARY, LEARNED, SHAPE_ONLY, TRANSPARENT, UNARY, passes_on
 from .vector_population import VECTOR_FUNCTIONS, VectorPopulation
 
@@ -32,7 +34,10 @@ MASKS = "a mask that is computed from activations; masks follow from integer or 
 
 
 def lower(
-    network: fx.GraphModule, substitutes: dict[str, str] | None = None, normalisation: str = "decomposed"
+    network: fx.GraphModule,
+    substitutes: dict[str, str] | None = None,
+    normalisation: str = "decomposed",
+    dynamics: str = "signgd",
 ) -> fx.GraphModule:
     """Rewrite ``network`` in place until every node that depends on an input is affine or a :class:`Population`.
 
@@ -40,20 +45,21 @@ def lower(
         substitutes: activations to use in place of others, such as ``{"gelu": "gelu_sigmoid"}``.
         normalisation: softmax and normalisations as chains of elementwise populations (``decomposed``, Oh & Lee) or
             as one population each whose target is the whole function (``vector``).
+        dynamics: the neurons' model, a name in :data:`~snn_convert.rectifiers.DYNAMICS`.
 
     Raises:
         UnsupportedOperation: an operation has no rule.
     """
-    Lowering(network, substitutes or {}, normalisation).run()
+    Lowering(network, substitutes or {}, normalisation, dynamics).run()
     return network
 
 
 class Lowering:
     """The state of one pass over the graph, and what rules need of it."""
 
-    def __init__(self, network: fx.GraphModule, substitutes: dict[str, str], normalisation: str):
+    def __init__(self, network: fx.GraphModule, substitutes: dict[str, str], normalisation: str, dynamics: str):
         self.network, self.graph, self.substitutes = network, network.graph, substitutes
-        self.normalisation = normalisation
+        self.normalisation, self.dynamics = normalisation, dynamics
         self.varying: set[fx.Node] = set()  # analog values: they depend on an input, and neurons may carry them
         # What follows from integer and boolean inputs by arithmetic alone, such as masks: exact, and never spikes. A
         # learned map of it (an embedding) is analog.
@@ -126,15 +132,20 @@ class Lowering:
         return self._adopt(node, like, target, *args, **kwargs)
 
     def population(self, like: fx.Node, activation: ActivationSpec, *inputs: fx.Node, channel_dim: int | None = None):
-        """A new population before ``like``."""
+        """A new population before ``like``, or what stands for it where the neurons follow ReLUs alone."""
         name, *constants = (activation,) if isinstance(activation, str) else activation
         activation = (self.substitutes.get(name, name), *constants)
+        make = self.plain_population if self.dynamics == "signgd" else partial(rectified, self)
+        return make(like, activation, *inputs, channel_dim=channel_dim)
+
+    def plain_population(self, like: fx.Node, activation: tuple, *inputs: fx.Node, channel_dim: int | None) -> fx.Node:
+        """A new population before ``like``."""
         if channel_dim is None:
             channel_dim = self.channel_dims(max(inputs, key=lambda x: x.meta["val"].ndim))
         ndim = max(x.meta["val"].ndim for x in inputs)
         inputs = tuple(self._with_dimensions(like, x, ndim) for x in inputs)
-        population = Population(activation, len(inputs), channel_dim)
-        return self._insert(like, population, inputs, lambda *x: torch.broadcast_tensors(*x)[0])
+        population = DYNAMICS[self.dynamics](activation, len(inputs), channel_dim)
+        return self.insert(like, population, inputs, lambda *x: torch.broadcast_tensors(*x)[0])
 
     def _with_dimensions(self, like: fx.Node, x: fx.Node, ndim: int) -> fx.Node:
         """``x`` with leading dimensions of size 1, which broadcasting means but time stands before."""
@@ -146,12 +157,15 @@ class Lowering:
 
     def vector_population(self, like: fx.Node, function: str, *inputs: fx.Node, channel_dim, **parameters) -> fx.Node:
         """A new population before ``like`` whose target is one of :data:`VECTOR_FUNCTIONS`."""
+        if self.dynamics != "signgd":
+            raise UnsupportedOperation(like, HINT.format(dynamics=self.dynamics))
         population = VectorPopulation(function, len(inputs), channel_dim, **parameters)
         whole = function in ("matmul", "einsum")
         value = partial(VECTOR_FUNCTIONS[function], **parameters) if whole else lambda x, *_: x
-        return self._insert(like, population, inputs, value)
+        return self.insert(like, population, inputs, value)
 
-    def _insert(self, like: fx.Node, population: Population, inputs: tuple[fx.Node, ...], value: Callable) -> fx.Node:
+    def insert(self, like: fx.Node, population: Population, inputs: tuple[fx.Node, ...], value: Callable) -> fx.Node:
+        """``population`` of ``inputs`` before ``like``; ``value`` gives the shape of its output from theirs."""
         path = f"populations.{self._unused_name(like)}"
         self.network.add_submodule(path, population)
         with self.graph.inserting_before(like):

@@ -22,7 +22,7 @@ __all__ = ["SpikingModel"]
 
 
 class SpikingModel(nn.Module):
-    """A spiking network of signGD neurons that computes what the ANN it was converted from computes.
+    """A spiking network that computes what the ANN it was converted from computes.
 
     Called like the ANN, it runs :attr:`latency` time-steps and returns the ANN's output structure. Memory does not
     grow with the time-steps: eight at a time go through the network layer by layer, and every population keeps only
@@ -31,19 +31,28 @@ class SpikingModel(nn.Module):
     Attributes:
         timesteps: the number of steps ``T`` that every population makes.
         onset_delay: the steps between a population's first and those of the populations it feeds.
+        dynamics: the neurons' model, see :class:`~snn_convert.recipes.Recipe`.
         schedule: the step sizes.
         encoder: how the input enters (``direct``, ``float``, ``spike`` or ``stochastic``).
         network: affine operations and :class:`Population` modules; called by itself it is the ANN.
     """
 
-    def __init__(self, traced: Traced, timesteps: int, schedule: Schedule, encoder: str, onset_delay: int = 0):
+    def __init__(
+        self,
+        traced: Traced,
+        timesteps: int,
+        schedule: Schedule,
+        encoder: str,
+        onset_delay: int = 0,
+        dynamics: str = "signgd",
+    ):
         super().__init__()
         self.network = traced.network
         self.input_spec, self.output_spec = traced.input_spec, traced.output_spec
         self.encoder = encoder
         self.engine = Engine(self.network, encoded=encoder != "direct")
         self.measures_each_run = False
-        self.onset_delay = onset_delay
+        self.onset_delay, self.dynamics = onset_delay, dynamics
         self.set_schedule(schedule, timesteps)
 
     def set_schedule(self, schedule: Schedule, timesteps: int, onset_delay: int | None = None) -> None:
@@ -53,6 +62,8 @@ class SpikingModel(nn.Module):
             ValueError: ``timesteps`` is not an integer of at least 1, or ``onset_delay`` of at least 0.
         """
         onset_delay = self.onset_delay if onset_delay is None else onset_delay
+        if self.dynamics == "parallel":  # these neurons need the currents of all steps before their first
+            onset_delay = timesteps
         if not isinstance(onset_delay, int) or onset_delay < 0:
             raise ValueError(f"onset_delay: expected an integer >= 0, got {onset_delay!r}")
         if not isinstance(timesteps, int) or timesteps < 1:

@@ -74,18 +74,19 @@ class Product:
     bias: Tensor | None
     geometry: tuple[Any, ...] | None  # stride, padding, dilation, groups of a convolution
     amplitude: Tensor
+    method: str
     _dense: Tensor | None = None
 
     @staticmethod
-    def of(node: fx.Node, train: SpikeTrain, amplitude: Tensor, value: Callable[[Any], Any]) -> Product:
+    def of(node: fx.Node, train: SpikeTrain, amplitude: Tensor, value: Callable[[Any], Any], method: str) -> Product:
         """The product that ``node`` takes of ``train``; ``value`` gives the value of its other arguments."""
         weight, bias = value(node.args[1]), argument(node, 2, "bias")
         bias = None if bias is None else value(bias)
         if node.target is aten.linear.default:
-            return Product(train, weight, bias, None, amplitude)
+            return Product(train, weight, bias, None, amplitude, method)
         defaults = (("stride", [1, 1]), ("padding", [0, 0]), ("dilation", [1, 1]), ("groups", 1))
         geometry = tuple(argument(node, 3 + i, name, default) for i, (name, default) in enumerate(defaults))
-        return Product(train, weight, bias, geometry, amplitude)
+        return Product(train, weight, bias, geometry, amplitude, method)
 
     def dense(self) -> Tensor:
         """The currents ``[T, B, *]``."""
@@ -93,7 +94,7 @@ class Product:
             product = spike_linear if self.geometry is None else spike_conv2d
             geometry = self.geometry or ()
             self._dense = product(
-                self.train, self.weight, self.bias, *geometry, amplitude=self.amplitude, method="dense"
+                self.train, self.weight, self.bias, *geometry, amplitude=self.amplitude, method=self.method
             )
         return self._dense
 

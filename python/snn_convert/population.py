@@ -41,7 +41,12 @@ class Population(nn.Module):
         offset_0, offset_1: the current with every feeding neuron firing plus the one with none firing, per input.
         channel_dims: the dimensions of the output that a per-channel scale runs along.
         batch_dim: the dimension that holds the samples.
+        rectifies: whether the output follows a clipped ReLU, whatever ``h`` is.
+        product_method: how a product of packed trains in front of it is taken: these trains are half full.
     """
+
+    product_method = "dense"
+    rectifies = False
 
     def __init__(self, activation: ActivationSpec, arity: int = 1, channel_dim: int | Sequence[int] = 1):
         super().__init__()
@@ -80,6 +85,18 @@ class Population(nn.Module):
         """The state before the first step, from the decoded inputs ``L(v0)``."""
         shape = torch.broadcast_shapes(*(xi.shape for xi in x))
         return NeuronState(tuple(xi.expand(shape) for xi in x), self.v0.expand(shape))
+
+    def begin(self, x: Sequence[Tensor], offsets: Sequence[Tensor]) -> NeuronState:
+        """The state before the first step, where the inputs deliver ``offsets``."""
+        return self.initial_state(x)
+
+    def offset_of(self, firing: Tensor, silent: Tensor) -> Tensor:
+        """An input's offset, from its current with every feeding neuron firing and with none."""
+        return firing + silent
+
+    def estimate_after(self, v: Tensor, step: Tensor, spike: Tensor) -> Tensor:
+        """The estimate after a step of size ``step`` from ``v``, with (1) or without (0) a spike."""
+        return v - step * self.scale * (2 * spike - 1)
 
     def advance(
         self, currents: Sequence[Tensor | Product], eta: Tensor, state: NeuronState, offsets: Sequence[Tensor]

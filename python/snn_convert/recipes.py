@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from snn_kernels.schedules import Exponential, Schedule
+from snn_kernels.schedules import Exponential, Inverse, Schedule, Uniform
 
 __all__ = ["RECIPES", "Recipe", "recipe_named"]
 
@@ -24,6 +24,10 @@ class Recipe:
         onset_delay: the steps between a population's first step and those of the populations it feeds; with 0 all start
             together (Oh & Lee).
         substitutes: activations that are used in place of others.
+        dynamics: the neurons' model: ``signgd``, or for networks of ReLUs and maxima ``subgradient``,
+            ``integrate_and_fire`` or ``parallel``.
+        correction: how parallel neurons are corrected, see :func:`~snn_convert.corrections.calibrate_corrections`:
+            ``published``, ``unbiased`` or ``none``.
     """
 
     encoder: str
@@ -33,6 +37,8 @@ class Recipe:
     normalisation: str = "vector"
     onset_delay: int = 0
     substitutes: dict[str, str] = field(default_factory=dict)
+    dynamics: str = "signgd"
+    correction: str = "published"
 
 
 RECIPES = {
@@ -45,6 +51,13 @@ RECIPES = {
         normalisation="decomposed",
         substitutes={"gelu": "gelu_sigmoid", "gelu_tanh": "gelu_sigmoid"},
     ),
+    "subgradient": Recipe(
+        encoder="direct", schedule=Inverse(1.0, start=2), scale="paper", v0="zero", dynamics="subgradient"
+    ),
+    "integrate_and_fire": Recipe(
+        encoder="direct", schedule=Inverse(1.0), scale="channel", v0="zero", dynamics="integrate_and_fire"
+    ),
+    "parallel": Recipe(encoder="direct", schedule=Uniform(), scale="channel", v0="zero", dynamics="parallel"),
 }
 
 

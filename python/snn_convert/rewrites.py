@@ -14,6 +14,7 @@ from snn_kernels.activations import ActivationSpec
 from .errors import UnsupportedOperation
 from .rewrites_attention import ATTENTION, matmul
 from .rewrites_norm import NORMALISATIONS
+from .rewrites_rectifiers import RECTIFIERS
 from .rewrites_small import SMALL
 from .rules import argument
 
@@ -147,5 +148,6 @@ REWRITES: dict[Callable, Callable[[Lowering, fx.Node], None]] = {
     aten.max_pool2d.default: max_pool2d,
     **ATTENTION,
     **NORMALISATIONS,
+    **RECTIFIERS,
     **SMALL,
 }

@@ -42,13 +42,13 @@ class Run:
     def _begin(self) -> None:
         self.state: dict[fx.Node, Any] = {}
         values = self.engine.start(self.inputs, lambda population, x: population.initial_state(x).v)
+        self.offsets = self.engine.offsets(values) if self.model.measures_each_run else {}
         for node in self.engine.neurons:
             if node.op == "placeholder":
                 self.state[node] = values[node]
             else:
-                x = [values[source] for source in node.args]
-                self.state[node] = self.engine.population(node).initial_state(x)
-        self.offsets = self.engine.offsets(values) if self.model.measures_each_run else {}
+                x, population = [values[source] for source in node.args], self.engine.population(node)
+                self.state[node] = population.begin(x, self.offsets.get(node, population.offsets))
         self.values = {node: v for node, v in values.items() if self.engine.kinds[node] in (Kind.FIXED, Kind.STATIC)}
 
     def step(self) -> None:
@@ -77,7 +77,13 @@ class Run:
     def read_out(self) -> list[Any]:
         """The network's output for the neurons' present estimates, without its structure."""
         estimates = {node: state if node.op == "placeholder" else state.v for node, state in self.state.items()}
-        return self.engine.read_out(self.values, estimates)
+        outputs = self.engine.read_out(self.values, estimates)
+        if self.model.dynamics != "subgradient":
+            return outputs
+        # y <- y + eta (current - y) from 0: what has not been forgotten of the start is missing from L(v).
+        missing = torch.prod(1 - self.model.eta[: self.done])
+        silent = self.engine.read_out(self.values, {node: torch.zeros_like(v) for node, v in estimates.items()})
+        return pytree.tree_map(lambda output, rest: output - missing * rest, outputs, silent)
 
     def _advance(self, eta: Tensor, node: fx.Node, currents: list[Tensor | Product]) -> Emission | Tensor:
         if node.op == "placeholder":

@@ -13,6 +13,7 @@ from snn_kernels import SpikeTrain
 from .encoders import encode
 from .engine import Kind, attribute, call_node
 from .packed import Emission, as_dense
+from .population import Population
 from .run import CHUNK, Run
 from .timeline import Timeline
 
@@ -115,7 +116,7 @@ class StaggeredRun(Run):
             x = [self.value(source) for source in node.args]
             train, arrived = population.chase(x, eta, v)
             self._count(node, train)
-            return Emission(train, partial(_estimates, train, eta, population.scale, v)), arrived
+            return Emission(train, partial(_estimates, population, train, eta, v)), arrived
         estimates, trains = [], []
         for t, step in enumerate(eta.split(1)):
             x = [as_dense(moving[s])[t] if s in moving else self.value(s) for s in node.args]
@@ -134,10 +135,10 @@ class StaggeredRun(Run):
         return torch.stack(estimates), f
 
 
-def _estimates(train: SpikeTrain, eta: Tensor, scale: Tensor, v: Tensor) -> Tensor:
+def _estimates(population: Population, train: SpikeTrain, eta: Tensor, v: Tensor) -> Tensor:
     """``v`` after each step: the neuron's own update, from its spikes."""
     estimates = []
     for step, spike in zip(eta, train.unpack()):
-        v = v - step * scale * (2 * spike - 1)
+        v = population.estimate_after(v, step, spike)
         estimates.append(v)
     return torch.stack(estimates)
