@@ -10,9 +10,11 @@
 #include "cpu/packing.h"
 #include "cpu/parallel.h"
 #include "cpu/spike_gemm.h"
+#include "cpu/vector.h"
 #if defined(SNN_CUDA)
 #include "cuda/neuron.h"
 #include "cuda/parallel.h"
+#include "cuda/vector.h"
 #endif
 
 namespace py = pybind11;
@@ -129,6 +131,35 @@ void parallel(const std::string& backend, const std::string& dtype, int64_t time
     throw std::invalid_argument("backend: _C was built without " + backend);
 }
 
+// Neurons whose target is a function of their vector; `sizes` are the steps, the neurons and a vector's length,
+// `operands` offset, scale, a, b, x and v.
+void vector(const std::string& backend, const std::string& function, const std::string& dtype,
+            const std::tuple<int64_t, int64_t, int64_t>& sizes, Address eta, float eps,
+            const std::pair<Address, int64_t>& current, const std::vector<OperandArgument>& operands, Address x_out,
+            Address v_out, Address bytes, Address where) {
+    snn::VectorProblem problem{};
+    const auto found = std::find(std::begin(snn::kVectorFunctions), std::end(snn::kVectorFunctions), function);
+    if (found == std::end(snn::kVectorFunctions)) throw std::invalid_argument("function: _C knows no " + function);
+    if (operands.size() != 6) throw std::invalid_argument("operands: expected 6");
+    problem.function = static_cast<int>(found - std::begin(snn::kVectorFunctions));
+    problem.dtype = dtype_of(dtype);
+    std::tie(problem.timesteps, problem.neurons, problem.length) = sizes;
+    problem.eta = pointer<const float>(eta);
+    problem.eps = eps;
+    std::tie(problem.current, problem.step_stride) = std::pair{pointer<const void>(current.first), current.second};
+    snn::Operand* const fields[] = {&problem.offset, &problem.scale, &problem.a, &problem.b, &problem.x, &problem.v};
+    for (size_t k = 0; k < operands.size(); ++k) *fields[k] = operand(operands[k]);
+    problem.x_out = pointer<float>(x_out);
+    problem.v_out = pointer<float>(v_out);
+    problem.bytes = pointer<uint8_t>(bytes);
+    py::gil_scoped_release release;
+    if (backend == "cpu") return snn::vector_cpu(problem, static_cast<int>(where));
+#if defined(SNN_CUDA)
+    if (backend == "cuda") return snn::vector_cuda(problem, pointer<void>(where));
+#endif
+    throw std::invalid_argument("backend: _C was built without " + backend);
+}
+
 // timesteps, rows, inputs, outputs, bytes, group_stride, row_offset, input_offset, weight, bias
 using SpikeGemmArguments =
     std::tuple<int64_t, int64_t, int64_t, int64_t, Address, int64_t, Address, Address, Address, Address>;
@@ -189,6 +220,7 @@ PYBIND11_MODULE(_C, module) {
     module.attr("cuda_architectures") = SNN_CUDA_ARCHITECTURES;
     module.def("neuron", &neuron<NeuronArguments>);
     module.def("parallel", &parallel);
+    module.def("vector", &vector);
     module.def("spike_gemm_cpu", &spike_gemm_cpu);
     module.def("spike_gemm_signgd_cpu", &spike_gemm_signgd_cpu);
     module.def("pack_cpu", [](Address spikes, Address bytes, int64_t timesteps, int64_t neurons, int threads) {

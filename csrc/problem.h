@@ -45,6 +45,25 @@ struct NeuronProblem {
     uint8_t* bytes;  // [ceil(T / 8), N]
 };
 
+// Neurons whose target is a function of their vector: see core/vector.h. Neuron n is element n % length of a vector.
+struct VectorProblem {
+    int function;  // index into kVectorFunctions
+    DType dtype;
+    int64_t timesteps;
+    int64_t neurons;
+    int64_t length;
+    const float* eta;
+    float eps;
+    const void* current;  // [T, N], steps `step_stride` elements apart
+    int64_t step_stride;
+    Operand offset, scale, a, b, x, v;  // a and b: weight and bias of a norm; a: what softmax keeps
+    float* x_out;
+    float* v_out;
+    uint8_t* bytes;  // [ceil(T / 8), N]
+};
+
+constexpr const char* kVectorFunctions[] = {"softmax", "layer_norm", "rms_norm"};
+
 // Neurons that see all steps at once: see core/parallel.h.
 struct ParallelProblem {
     const void* current;  // [T, N], steps `step_stride` elements apart

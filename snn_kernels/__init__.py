@@ -14,6 +14,7 @@ from .ops.parallel import parallel_spikes, parallel_spiking_neuron
 from .ops.signgd import signgd, signgd_binary
 from .ops.spike_gemm import spike_conv1d, spike_conv2d, spike_conv2d_signgd, spike_linear, spike_linear_signgd
 from .ops.subgradient import subgradient
+from .ops.vector import signgd_vector
 from .spike_train import SpikeTrain
 
 __version__ = _version("snn-kernels")
@@ -36,6 +37,7 @@ __all__ = [
     "schedules",
     "signgd",
     "signgd_binary",
+    "signgd_vector",
     "spike_conv1d",
     "spike_conv2d",
     "spike_conv2d_signgd",

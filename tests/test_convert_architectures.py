@@ -55,9 +55,9 @@ def test_agrees_with_the_value_domain(name, normalisation):
     steps = [1, 2, 7, 8, 9, 64]
     expected = oracle_outputs(model, x, snn, steps, normalisation=normalisation)
     # Float32 sums in another order: where an estimate meets its target to rounding, the neuron may decide otherwise
-    # and is then off by one step for a while.
+    # and is then off by one step for a while: the last is 0.3 * 0.93**63 = 3e-3 of its scale long.
     for output, wanted in zip(snn.outputs_at(x, steps=steps), expected):
-        assert_close_in_norm(output, wanted, 5e-3)
+        assert_close_in_norm(output, wanted, 1e-2)
     with torch.no_grad():
         wanted = model(x)
         torch.testing.assert_close(snn.network(x)[0], wanted, rtol=1e-4, atol=1e-5)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import test_signgd_vector as vector
 from neuron_models import CALLS, assert_same_outcome, currents
 from signgd_helpers import DTYPES, arguments_for, assert_flips_are_crossings, assert_same, run, seeded
 from snn_kernels import (
@@ -11,6 +12,7 @@ from snn_kernels import (
     backends,
     schedules,
     signgd,
+    signgd_vector,
     spike_conv2d,
     spike_conv2d_signgd,
     spike_linear,
@@ -63,6 +65,19 @@ def test_parallel_neurons_give_the_bits_of_the_reference(backend):
     for dtype in DTYPES:
         for size in (7, 4096, 5001):
             same_bits(seeded(19, size).to("cuda", dtype), backend=backend, threshold=0.5, shift=0.03)
+
+
+@pytest.mark.parametrize("name", vector.CASES)
+def test_vector_targets(name, backend):
+    for length, dtype in ((1, torch.float32), (63, torch.bfloat16), (1500, torch.float16)):
+        call = vector.arguments(length, 11, dtype)
+        function = tuple(
+            moved(part, "cuda") if torch.is_tensor(part) else part for part in vector.case(name, length)[0]
+        )
+        rest = {key: moved(value, "cuda") for key, value in call.items()}
+        train, state = signgd_vector(rest.pop("current"), rest.pop("eta"), function, **rest, backend=backend)
+        train, state = SpikeTrain(train.bytes.cpu(), 11), torch.utils._pytree.tree_map(torch.Tensor.cpu, state)
+        vector.assert_flips_are_crossings(name, length, train, state, **call)
 
 
 def test_capture_in_a_cuda_graph(backend):

@@ -21,6 +21,7 @@ from triton.compiler import ASTSource  # noqa: E402
 from snn_kernels.ops.neuron.triton_kernel import block_of, neuron_kernel  # noqa: E402
 from snn_kernels.ops.neuron.triton_steps import STEPS, model_of  # noqa: E402
 from snn_kernels.ops.parallel.triton_kernel import BLOCK, count_kernel, mix_kernel  # noqa: E402
+from snn_kernels.ops.vector.triton_kernel import VECTOR_FUNCTIONS, vector_kernel, warps_of  # noqa: E402
 from snn_kernels.triton_activations import TRITON_ACTIVATIONS  # noqa: E402
 
 TYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
@@ -57,13 +58,13 @@ def test_the_interpreter_gives_the_bits_of_the_cpu_kernel():
     assert "skipped" not in summary
 
 
-def aot(kernel, constants: dict, dtype: str, capability: int):
+def aot(kernel, constants: dict, dtype: str, capability: int, num_warps: int = 4):
     """A kernel compiled for an architecture; currents are of ``dtype``."""
 
     def type_of(argument: str) -> str:
         if argument.isupper():
             return "constexpr"
-        if argument == "momentum":
+        if argument in ("momentum", "eps"):
             return "fp32"
         if not argument.startswith("p_"):
             return "i64"
@@ -71,7 +72,7 @@ def aot(kernel, constants: dict, dtype: str, capability: int):
 
     signature = {argument: type_of(argument) for argument in kernel.arg_names}
     source = ASTSource(kernel, signature, constexprs=constants)
-    options = {"num_warps": 4, "enable_fp_fusion": False}
+    options = {"num_warps": num_warps, "enable_fp_fusion": False}
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
 
 
@@ -124,6 +125,17 @@ def test_parallel_neurons_compile_without_fused_operations_or_spills(kernel, cap
     assert not re.search(r"\bfma\.", compiled.asm["ptx"])
     usage = disassembled(compiled, tmp_path, "--dump-resource-usage")
     assert re.search(r"STACK:0 .*LOCAL:0 ", usage), usage
+
+
+@pytest.mark.parametrize("capability", [80, 90, 100])
+@pytest.mark.parametrize("name", VECTOR_FUNCTIONS)
+def test_vector_targets_compile_without_fused_operations_or_spills(name, capability, tmp_path):
+    for block, stack in ((512, 0), (4096, 32)):  # of the longest vectors a few registers may be spilled
+        constants = {"H": VECTOR_FUNCTIONS[name], "BLOCK": block}
+        compiled = aot(vector_kernel, constants, "bfloat16", capability, warps_of(block))
+        assert not re.search(r"\bfma\.", compiled.asm["ptx"])
+        usage = disassembled(compiled, tmp_path, "--dump-resource-usage")
+        assert int(re.search(r"STACK:(\d+) .*LOCAL:0 ", usage)[1]) <= stack, usage
 
 
 def test_the_machine_code_of_an_exact_activation_fuses_nothing(tmp_path):

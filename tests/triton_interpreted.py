@@ -9,9 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import test_signgd_vector as vector
 from neuron_models import CALLS, assert_same_outcome, currents
 from signgd_helpers import DTYPES, EXACT, STEPS, arguments_for, assert_same, run, seeded
-from snn_kernels import ACTIVATIONS, NeuronState, backends
+from snn_kernels import ACTIVATIONS, NeuronState, backends, signgd_vector
 from test_parallel import same_bits
 from test_signgd import OPERAND_SHAPES, SPECIAL, memory_formats
 from test_signgd_property import calls
@@ -117,6 +118,16 @@ def test_every_other_model(name, dtype):
 def test_parallel_neurons(dtype):
     for timesteps, size in ((11, 63), (8, 1025), (3, 1)):
         same_bits(seeded(timesteps, size).to(dtype), backend="triton", threshold=0.5, shift=0.03)
+
+
+@pytest.mark.parametrize("name", vector.CASES)
+def test_vector_targets(name):
+    for length, dtype in ((1, torch.float32), (63, torch.bfloat16), (500, torch.float16)):
+        call = vector.arguments(length, 11, dtype)
+        rest = {key: value for key, value in call.items() if key not in ("current", "eta")}
+        function = vector.case(name, length)[0]
+        train, state = signgd_vector(call["current"], call["eta"], function, **rest, backend="triton")
+        vector.assert_flips_are_crossings(name, length, train, state, **call)
 
 
 @settings(max_examples=25)

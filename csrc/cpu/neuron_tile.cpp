@@ -7,6 +7,7 @@
 #include "../core/half.h"
 #include "../core/models.h"
 #include "parallel_tile.h"
+#include "vector_tile.h"
 
 namespace snn::SNN_ISA {
 namespace {
@@ -105,7 +106,7 @@ const TileKernel* by_model(ModelList<Model...>) {
 }  // namespace
 
 extern const TileKernels tile_kernels;
-const TileKernels tile_kernels = {by_model(Models{}), widen_all<widen_float16>, widen_all<widen_bfloat16>, count_tile,
-                                  mix_tile};
+const TileKernels tile_kernels = {
+    by_model(Models{}), widen_all<widen_float16>, widen_all<widen_bfloat16>, count_tile, mix_tile, vector_kernels};
 
 }  // namespace snn::SNN_ISA

@@ -29,6 +29,23 @@ struct TileCurrents {
 // Advances a tile by `steps` <= 8 steps and writes a byte per neuron.
 using TileKernel = void (*)(const Tile& tile, const TileCurrents& currents, const float* eta, int steps,
                             uint8_t* bytes);
+// A vector of neurons and its operands.
+struct VectorTile {
+    int64_t length;
+    float* x;
+    float* v;
+    float* target;  // scratch
+    const float* offset;
+    const float* scale;
+    const float* a;
+    const float* b;
+    float eps;
+};
+
+// Advances a vector by `steps` <= 8 steps and writes a byte per neuron.
+using VectorKernel = void (*)(const VectorTile& tile, const float* const* current, const float* eta, int steps,
+                              uint8_t* bytes);
+
 // All steps of `count` neurons that see them at once; byte groups lie `stride` bytes apart.
 using CountKernel = void (*)(const float* const* current, int64_t timesteps, const float* threshold, const float* shift,
                              int count, uint8_t* bytes, int64_t stride);
@@ -42,6 +59,7 @@ struct TileKernels {
     WidenKernel from_bfloat16;
     CountKernel count;
     MixKernel mix;
+    const VectorKernel* vector;  // by function
 };
 
 namespace portable {

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from snn_kernels import NeuronState, SpikeTrain, pack
+from snn_kernels import NeuronState, SpikeTrain, pack, signgd_vector
 from snn_kernels.ops.neuron.reference import Operands, State, signgd_step
 
 from .packed import Emission, Product, as_dense
@@ -49,7 +49,8 @@ class VectorPopulation(Population):
     This is the signGD neuron of Oh & Lee with a target that its neighbours share: for ``matmul`` the product of the
     two decoded matrices. An operand that no neuron feeds has no current and keeps its value.
 
-    The steps are made one after the other in PyTorch, since all of a step's decoded operands enter every target.
+    Softmax and the normalisations over one dimension are kernels; for the others the steps are made one after the other
+    in PyTorch, since all of a step's decoded operands enter every target.
     """
 
     def __init__(self, function: str, arity: int, channel_dim: int | Sequence[int], **parameters: Any):
@@ -74,11 +75,32 @@ class VectorPopulation(Population):
         self, currents: Sequence[Tensor | Product], eta: Tensor, state: NeuronState, offsets: Sequence[Tensor]
     ) -> tuple[Emission, NeuronState]:
         currents = [as_dense(current) for current in currents]
+        fused = self._fused_function(state)
+        if fused is not None:
+            neuron = {"offset": offsets[0], "scale": self.scale, "state": NeuronState(state.x[0], state.v)}
+            train, after = signgd_vector(currents[0], eta, fused, **neuron)
+            return Emission.of(train, self.scale), NeuronState((after.x, *state.x[1:]), after.v)
         operands, now, spikes = Operands(offsets, self.scale), State(state.x, state.v), []
         for t, step in enumerate(eta):
             spike, now = signgd_step([current[t] for current in currents], step, self, operands, now)
             spikes.append(spike)
         return Emission.of(pack(torch.stack(spikes)), self.scale), NeuronState(now.x, now.v)
 
+    def _fused_function(self, state: NeuronState) -> tuple | None:
+        """The target as :func:`snn_kernels.signgd_vector` takes it; ``None`` if it is not one of its functions."""
+        given = {**self.parameters_, **{name: getattr(self, name) for name in self.constants}}
+        if self.activation in ("softmax", "masked_softmax") and given["dim"] in (-1, state.x[0].ndim - 1):
+            return ("softmax", *state.x[1:])
+        if self.activation == "layer_norm" and len(given["shape"]) == 1:
+            return ("layer_norm", _or(given["weight"], 1.0), _or(given["bias"], 0.0), given["eps"])
+        if self.activation == "rms_norm" and len(given["shape"]) == 1:
+            eps = torch.finfo(torch.float32).eps if given["eps"] is None else given["eps"]
+            return ("rms_norm", _or(given["weight"], 1.0), eps)
+        return None
+
     def chase(self, x: Sequence[Tensor], eta: Tensor, v: Tensor) -> tuple[SpikeTrain, Tensor]:
         return chase([self(*x)], eta, "identity", self.scale, v)  # one target for all steps
+
+
+def _or(value: Any, default: float) -> Any:
+    return default if value is None else value

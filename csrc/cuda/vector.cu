@@ -1,0 +1,127 @@
+// A block owns a vector and carries it through all steps; its state lies in the output arrays, which stay in the cache.
+#include "vector.h"
+
+#include "../core/signgd.h"
+#include "../core/vector.h"
+#include "load.cuh"
+
+namespace snn {
+namespace cuda {
+namespace {
+
+// Not inlined: its 64-bit divisions would take registers wherever it stands.
+__device__ __noinline__ float value_of(const Operand& operand, int64_t n) {
+    return __ldg(operand.data + n / operand.inner % operand.period);
+}
+
+template <class Fold>
+__device__ float over_block(float value, Fold fold) {
+    __shared__ float part[kThreads];
+    __syncthreads();  // an earlier result may still be read
+    part[threadIdx.x] = value;
+    for (int width = kThreads / 2; width; width /= 2) {
+        __syncthreads();
+        if (threadIdx.x < width) part[threadIdx.x] = fold(part[threadIdx.x], part[threadIdx.x + width]);
+    }
+    __syncthreads();
+    return part[0];
+}
+
+// The statistics of a vector that every element's target needs.
+struct Statistics {
+    float shift;  // maximum or mean
+    float total;  // sum of the weights, or mean square
+};
+
+enum Function { softmax, layer_norm, rms_norm };
+
+struct Add {
+    __device__ float operator()(float a, float b) const { return a + b; }
+};
+struct Max {
+    __device__ float operator()(float a, float b) const { return a > b ? a : b; }
+};
+
+template <class Value, class Fold>
+__device__ float reduce(int64_t length, float start, Value value, Fold fold) {
+    float own = start;
+    for (int64_t d = threadIdx.x; d < length; d += kThreads) own = fold(own, value(d));
+    return over_block(own, fold);
+}
+
+template <Function F>
+__device__ Statistics statistics(const VectorProblem& p, int64_t first, const float* x) {
+    if (F == softmax) {
+        const auto kept = [&](int64_t d) { return value_of(p.a, first + d) == 0.f ? -INFINITY : x[d]; };
+        const float max = reduce(p.length, -INFINITY, kept, Max{});
+        const auto weight = [&](int64_t d) { return softmax_weight(kept(d), max, value_of(p.a, first + d)); };
+        return {max, reduce(p.length, 0.f, weight, Add{})};
+    }
+    const auto length = static_cast<float>(p.length);
+    const auto itself = [&](int64_t d) { return x[d]; };
+    const float mean = F == layer_norm ? reduce(p.length, 0.f, itself, Add{}) / length : 0.f;
+    const auto square = [&](int64_t d) {
+        const float u = F == layer_norm ? x[d] - mean : x[d];
+        return u * u;
+    };
+    return {mean, reduce(p.length, 0.f, square, Add{}) / length};
+}
+
+template <Function F>
+__device__ float target(const VectorProblem& p, int64_t n, float x, const Statistics& s) {
+    const float a = value_of(p.a, n);
+    if (F == softmax) return softmax_target(softmax_weight(a == 0.f ? -INFINITY : x, s.shift, a), s.total);
+    return norm_target(F == layer_norm ? x - s.shift : x, s.total, p.eps, a, value_of(p.b, n));
+}
+
+template <Function F, class Current>
+__global__ void __launch_bounds__(kThreads) vector_kernel(const VectorProblem p) {
+    const int64_t first = blockIdx.x * p.length;
+    float* const x = p.x_out + first;
+    float* const v = p.v_out + first;
+    for (int64_t d = threadIdx.x; d < p.length; d += kThreads) {
+        x[d] = value_of(p.x, first + d);
+        v[d] = value_of(p.v, first + d);
+    }
+    for (int64_t t = 0; t < p.timesteps; ++t) {
+        const float eta = __ldg(p.eta + t);
+        const auto* current = static_cast<const Current*>(p.current) + t * p.step_stride + first;
+        for (int64_t d = threadIdx.x; d < p.length; d += kThreads)
+            x[d] = x[d] - eta * decoded_gradient(to_float(current[d]), value_of(p.offset, first + d));
+        const Statistics s = statistics<F>(p, first, x);
+        uint8_t* const bytes = p.bytes + t / kStepsPerByte * p.neurons + first;
+        for (int64_t d = threadIdx.x; d < p.length; d += kThreads) {
+            const bool spike = fires(v[d], target<F>(p, first + d, x[d], s));
+            const float size = eta * value_of(p.scale, first + d);
+            v[d] = spike ? v[d] - size : v[d] + size;
+            const uint32_t before = t % kStepsPerByte ? bytes[d] : 0u;
+            bytes[d] = static_cast<uint8_t>(before | (spike ? 1u << t % kStepsPerByte : 0u));
+        }
+    }
+}
+
+template <Function F>
+void launch(const VectorProblem& p, cudaStream_t stream) {
+    const auto blocks = static_cast<unsigned>(p.neurons / p.length);
+    switch (p.dtype) {
+        case DType::float32: vector_kernel<F, float><<<blocks, kThreads, 0, stream>>>(p); break;
+        case DType::float16: vector_kernel<F, __half><<<blocks, kThreads, 0, stream>>>(p); break;
+        case DType::bfloat16: vector_kernel<F, __nv_bfloat16><<<blocks, kThreads, 0, stream>>>(p); break;
+    }
+    throw_on_error("vector");
+}
+
+}  // namespace
+}  // namespace cuda
+
+void vector_cuda(const VectorProblem& problem, void* stream) {
+    if (problem.neurons == 0) return;
+    const auto cuda_stream = static_cast<cudaStream_t>(stream);
+    switch (problem.function) {
+        case cuda::softmax: return cuda::launch<cuda::softmax>(problem, cuda_stream);
+        case cuda::layer_norm: return cuda::launch<cuda::layer_norm>(problem, cuda_stream);
+        default: return cuda::launch<cuda::rms_norm>(problem, cuda_stream);
+    }
+}
+
+}  // namespace snn

@@ -1,0 +1,136 @@
+"""Neurons whose target is a function of their vector, in Triton: a program owns a vector through all steps."""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+import triton
+import triton.language as tl
+
+from ... import triton_math as m
+from ..neuron.triton_kernel import load_operand
+
+__all__ = ["vector_kernel", "vector_triton"]
+
+LONGEST = 4096  # elements that a program keeps in registers
+
+FIELDS = " ".join(f"p_{name} {name}_inner {name}_period" for name in ("offset", "scale", "a", "b", "x", "v"))
+
+
+@triton.jit
+def softmax(x, keep, b, eps, length, inside):
+    kept = inside & (keep != 0.0)
+    highest = tl.max(tl.where(kept, x, float("-inf")), 0)
+    weight = tl.where(kept, m.exp(x - highest), 0.0)
+    total = tl.sum(weight, 0)
+    return tl.where(total == 0.0, 0.0, tl.math.div_rn(weight, tl.zeros_like(weight) + total))
+
+
+@triton.jit
+def rms_norm(x, weight, bias, eps, length, inside):
+    u = tl.where(inside, x, 0.0)
+    mean_square = tl.math.div_rn(tl.zeros_like(u) + tl.sum(u * u, 0), tl.zeros_like(u) + length)
+    return tl.math.div_rn(x, tl.math.sqrt_rn(mean_square + eps)) * weight + bias
+
+
+@triton.jit
+def layer_norm(x, weight, bias, eps, length, inside):
+    total = tl.zeros_like(x) + tl.sum(tl.where(inside, x, 0.0), 0)
+    return rms_norm(x - tl.math.div_rn(total, tl.zeros_like(x) + length), weight, bias, eps, length, inside)
+
+
+VECTOR_FUNCTIONS = {"softmax": softmax, "layer_norm": layer_norm, "rms_norm": rms_norm}
+
+
+RUN_TIME = f"p_current step_stride p_eta eps {FIELDS} p_x_out p_v_out p_bytes timesteps neurons length".split()
+
+
+@triton.jit(do_not_specialize=RUN_TIME)
+def vector_kernel(
+    p_current,
+    step_stride: tl.int64,
+    p_eta,
+    eps: tl.float32,
+    p_offset,
+    offset_inner: tl.int64,
+    offset_period: tl.int64,
+    p_scale,
+    scale_inner: tl.int64,
+    scale_period: tl.int64,
+    p_a,
+    a_inner: tl.int64,
+    a_period: tl.int64,
+    p_b,
+    b_inner: tl.int64,
+    b_period: tl.int64,
+    p_x,
+    x_inner: tl.int64,
+    x_period: tl.int64,
+    p_v,
+    v_inner: tl.int64,
+    v_period: tl.int64,
+    p_x_out,
+    p_v_out,
+    p_bytes,
+    timesteps: tl.int64,
+    neurons: tl.int64,
+    length: tl.int64,
+    H: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    d = tl.arange(0, BLOCK)
+    inside = d < length
+    n = tl.program_id(0).to(tl.int64) * length + d
+    x = load_operand(p_x, x_inner, x_period, n, neurons, inside)
+    v = load_operand(p_v, v_inner, v_period, n, neurons, inside)
+    offset = load_operand(p_offset, offset_inner, offset_period, n, neurons, inside)
+    scale = load_operand(p_scale, scale_inner, scale_period, n, neurons, inside)
+    a = load_operand(p_a, a_inner, a_period, n, neurons, inside)
+    b = load_operand(p_b, b_inner, b_period, n, neurons, inside)
+    for group in range(0, (timesteps + 7) // 8):
+        byte = tl.zeros([BLOCK], tl.int32)
+        # A loop at run time: unrolled, eight reductions and their loads do not fit the registers.
+        for t in range(group * 8, tl.minimum(group * 8 + 8, timesteps)):
+            current = tl.load(p_current + t * step_stride + n, mask=inside, other=0.0).to(tl.float32)
+            eta = tl.load(p_eta + t)
+            x = x - eta * (current + current - offset)
+            spike = v >= H(x, a, b, eps, length.to(tl.float32), inside)
+            step = eta * scale
+            v = tl.where(spike, v - step, v + step)
+            byte |= (spike.to(tl.int32) << t % 8).to(tl.int32)
+        tl.store(p_bytes + group * neurons + n, byte.to(tl.uint8), mask=inside)
+    tl.store(p_x_out + n, x, mask=inside)
+    tl.store(p_v_out + n, v, mask=inside)
+
+
+def warps_of(block: int) -> int:
+    """Four elements a thread, eight in the longest vectors: with their operands they fit its registers."""
+    return min(max(1, block // 128), 16)
+
+
+def vector_triton(function, flat, stride, eta, eps, operands, outputs) -> None:
+    """Run the kernel over vectors that are not empty; ``outputs`` are written."""
+    bytes, x_out, v_out = outputs
+    length, neurons = v_out.shape[-1], v_out.numel()
+    if length > LONGEST:
+        raise ValueError(f"current: expected at most {LONGEST} elements a vector on backend 'triton', got {length}")
+    block = triton.next_power_of_2(length)
+    with torch.cuda.device(v_out.device) if v_out.is_cuda else contextlib.nullcontext():
+        vector_kernel[(neurons // length,)](
+            flat,
+            stride,
+            eta,
+            eps,
+            *(part for operand in operands for part in operand),
+            x_out,
+            v_out,
+            bytes,
+            len(flat),
+            neurons,
+            length,
+            H=VECTOR_FUNCTIONS[function],
+            BLOCK=block,
+            num_warps=warps_of(block),
+            enable_fp_fusion=False,
+        )
