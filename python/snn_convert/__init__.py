@@ -3,5 +3,6 @@
 from .convert import convert
 from .errors import CalibrationError, UnsupportedOperation
 from .model import SpikingModel
+from .run import Run
 
-__all__ = ["CalibrationError", "SpikingModel", "UnsupportedOperation", "convert"]
+__all__ = ["CalibrationError", "Run", "SpikingModel", "UnsupportedOperation", "convert"]
