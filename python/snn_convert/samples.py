@@ -19,6 +19,7 @@ class Samples:
 
     def __init__(self, engine: Engine):
         self.engine = engine
+        # The export may give every input a symbol of its own for the number of samples.
         self._batch = {size for node in engine.inputs for size in _symbols(node).values()}
 
     @property
@@ -26,7 +27,7 @@ class Samples:
         """Whether every population has the samples along one dimension of their own, or none."""
         carriers = {*self.engine.neurons, *(x for node in self.engine.neurons for x in node.args)}
         found = [_symbols(node) for node in carriers]
-        return len(self._batch) <= 1 and all(len(dims) <= 1 and set(dims.values()) <= self._batch for dims in found)
+        return all(len(dims) <= 1 and set(dims.values()) <= self._batch for dims in found)
 
     def take(self, samples: Tensor, node: fx.Node, value: Any) -> Any:
         """The value of ``node`` for the samples with these indices."""
