@@ -54,9 +54,14 @@ def staggered_outputs(model, x, snn, steps, delay, **forms):
     """The outputs that ``snn`` has to show after each of ``steps``, and its latency, from ``model`` itself."""
     units = [(p.scale, p.v0) for _, p in snn.populations()]
     mode, outputs = StaggeredChase(units, snn.eta, delay=delay, **forms), {}
+    f = torch.zeros_like(x)
     for t in range(max(steps)):
+        if snn.encoder == "float" and t < len(snn.eta):
+            f = f - snn.eta[t] * (f - x)
+        given = (x if snn.encoder == "direct" else f).clone()
+        given.units_before = int(snn.encoder != "direct")  # an encoded input is chased by units of its own
         with torch.no_grad(), MarkDepth(), mode:
             mode.step(t)
-            outputs[t + 1] = model(x.clone())
+            outputs[t + 1] = model(given)
         assert mode.next_unit == len(mode.units)
     return [outputs[step] for step in steps], mode.last

@@ -158,3 +158,24 @@ def test_what_is_masked_has_no_influence():
     kept = x["attention_mask"].bool()
     a, b = (snn(**given).last_hidden_state[kept] for given in (x, changed))
     torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_sixteen_steps_one_population_after_the_other(name):
+    model, x, calibration = built(name)
+    snn = convert(model, [calibration], timesteps=16, onset_delay=16)
+    with torch.no_grad():
+        wanted = model(**x)
+    # Sixteen halvings leave 1e-4 of a channel's range; the rest is data beyond the range that 24 samples span.
+    assert relative_error(snn(**x), wanted) < 5e-2
+    run = snn.start(**x)
+    run.advance_to(snn.latency // 2)
+    assert run.can_select == (name != "swin")  # whose windows are merged with the samples
+    if run.can_select:
+        two = run.select(torch.tensor([3, 0]))
+        two.advance_to(snn.latency)
+        kept = [leaf[[3, 0]] for leaf in pytree.tree_leaves(snn(**x))]
+        assert relative_error(two.output(), kept) < 1e-3
+    else:
+        with pytest.raises(ValueError, match="select: a population has the samples merged with another dimension"):
+            run.select(torch.tensor([3, 0]))

@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 from snn_kernels.checks import kind
 from snn_kernels.schedules import Schedule
 
+from .early_exit import Decided, check_classes, check_steps, run_until_sure
 from .engine import Engine
 from .population import Population
 from .run import Run
@@ -94,6 +95,30 @@ class SpikingModel(nn.Module):
             TypeError, ValueError: the inputs do not fit the ANN's.
         """
         return self._run(self.flat_inputs(args, kwargs))
+
+    def run_until(self, *args: Any, confidence: float, steps: Sequence[int] | None = None, **kwargs: Any) -> Decided:
+        """A run in which each sample stops as soon as the network is sure of its class.
+
+        Samples that have stopped leave the batch, so that the rest runs faster; where a population has the batch merged
+        with another dimension (windows), they stay in it and only their answer is kept.
+
+        Args:
+            confidence: the softmax probability of the top class at which a sample stops.
+            steps: when to look; by default every eight steps, with an onset delay from eight steps after the last
+                population's first. Whoever is not sure by then stops after :attr:`latency`.
+
+        Returns:
+            The output, each sample as it stopped, and the steps (int64 ``[B]``) after which they did.
+
+        Raises:
+            ValueError: ``confidence`` is not in (0, 1], a step is not between 1 and :attr:`latency`, or the output is
+                not one tensor ``[B, classes]``.
+        """
+        check_classes(self)
+        if not isinstance(confidence, (int, float)) or not 0 < confidence <= 1:
+            raise ValueError(f"confidence: expected a probability above 0 and up to 1, got {confidence!r}")
+        checks = check_steps(self, steps)
+        return run_until_sure(self._run(self.flat_inputs(args, kwargs)), confidence, checks)
 
     def _run(self, leaves: list[Any], count_spikes: bool = False) -> Run:
         with torch.no_grad():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from snn_kernels import SpikeTrain
 from .encoders import encode
 from .engine import Kind
 from .packed import Emission, Product
+from .samples import Samples
 
 if TYPE_CHECKING:
     from .model import SpikingModel
@@ -55,24 +56,34 @@ class Run:
         """Make one time-step.
 
         Raises:
-            RuntimeError: all steps have been made.
+            ValueError: all have been made.
         """
-        if self.done >= self.model.latency:
-            raise RuntimeError(f"step: expected fewer than latency={self.model.latency} steps before it")
         self.advance_to(self.done + 1)
+
+    @torch.no_grad()
+    def advance_to(self, step: int) -> None:
+        """Make the steps up to ``step``.
+
+        Raises:
+            ValueError: ``step`` lies before those made or beyond the latency.
+        """
+        if not self.done <= step <= self.model.latency:
+            raise ValueError(
+                f"step: expected an integer from {self.done} to latency={self.model.latency}, got {step!r}"
+            )
+        while self.done < step:
+            self.done = self._advance_towards(step)
 
     def output(self) -> Any:
         """What the network has come to: the ANN's output structure, decoded from the neurons' present estimates."""
         with torch.no_grad():
             return pytree.tree_unflatten(self.read_out(), self.model.output_spec)
 
-    @torch.no_grad()
-    def advance_to(self, step: int) -> None:
-        """Make the steps up to ``step``."""
-        while self.done < step:
-            eta = self.model.eta[self.done : min(step, self.done + CHUNK)]
-            self.engine.run_steps(self.values, partial(self._advance, eta), len(eta))
-            self.done += len(eta)
+    def _advance_towards(self, step: int) -> int:
+        """Carry one chunk of steps through the network, up to ``step`` at most; returns the step it ends with."""
+        eta = self.model.eta[self.done : min(step, self.done + CHUNK)]
+        self.engine.run_steps(self.values, partial(self._advance, eta), len(eta))
+        return self.done + len(eta)
 
     def read_out(self) -> list[Any]:
         """The network's output for the neurons' present estimates, without its structure."""
@@ -84,6 +95,31 @@ class Run:
         missing = torch.prod(1 - self.model.eta[: self.done])
         silent = self.engine.read_out(self.values, {node: torch.zeros_like(v) for node, v in estimates.items()})
         return pytree.tree_map(lambda output, rest: output - missing * rest, outputs, silent)
+
+    @property
+    def can_select(self) -> bool:
+        """Whether samples can leave the batch: no population has them merged with another dimension."""
+        return Samples(self.engine).separable
+
+    @torch.no_grad()
+    def select(self, samples: Tensor) -> Run:
+        """A run of the samples with these indices (int64) that goes on from here.
+
+        Raises:
+            ValueError: samples cannot leave the batch, see :attr:`can_select`.
+        """
+        if not self.can_select:
+            raise ValueError("select: a population has the samples merged with another dimension")
+        where = Samples(self.engine)
+        leaves = [where.take(samples, node, leaf) for node, leaf in zip(self.engine.inputs, self.inputs)]
+        rest = type(self)(self.model, leaves, self.spikes is not None)
+        rest.done, rest.spikes, rest.neuron_steps = self.done, self.spikes, self.neuron_steps
+        rest._take_state(self, partial(where.take, samples), partial(where.take_state, samples))
+        return rest
+
+    def _take_state(self, other: Run, take: Callable, take_state: Callable) -> None:
+        for node, state in other.state.items():
+            self.state[node] = (take if node.op == "placeholder" else take_state)(node, state)
 
     def _advance(self, eta: Tensor, node: fx.Node, currents: list[Tensor | Product]) -> Emission | Tensor:
         if node.op == "placeholder":

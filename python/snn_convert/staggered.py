@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -40,17 +41,19 @@ class StaggeredRun(Run):
         self._longest = CHUNK if overlap else self.model.timesteps  # without overlap only packed bytes grow with it
         self.values: dict[fx.Node, Any] = {}  # what nodes are worth after `done` steps, if it has been asked for
 
-    @torch.no_grad()
-    def advance_to(self, step: int) -> None:
-        while self.done < step:
-            end = min(step, self.timeline.next_turn(self.done), self.done + self._longest)
-            self._run_until(end)
-            self.done = end
-            for node in [node for node in self.values if self.timeline.is_spent(node, end)]:
-                del self.values[node]
+    def _advance_towards(self, step: int) -> int:
+        end = min(step, self.timeline.next_turn(self.done), self.done + self._longest)
+        self._make_steps(end)
+        for node in [node for node in self.values if self.timeline.is_spent(node, end)]:
+            del self.values[node]
+        return end
 
     def read_out(self) -> list[Any]:
         return fx.node.map_arg(self.engine.output.args[0], self.value)
+
+    def _take_state(self, other: StaggeredRun, take: Callable, take_state: Callable) -> None:
+        neurons = {node: v for node, v in other.values.items() if self.engine.kinds[node] == Kind.NEURON}
+        self.values = {node: take(node, v) for node, v in neurons.items()}
 
     def value(self, node: fx.Node) -> Any:
         """What ``node`` is worth while the populations hold their present estimates; computed when first asked for."""
@@ -76,7 +79,7 @@ class StaggeredRun(Run):
             return self.engine.population(node).initial_state([self.values[source] for source in node.args]).v
         return call_node(node, self.values)
 
-    def _run_until(self, end: int) -> None:
+    def _make_steps(self, end: int) -> None:
         """Make the steps up to ``end``, during which no window opens or closes."""
         moving: dict[fx.Node, Emission | Tensor] = {}  # [steps, B, *]: what changes, for those that need it
         arrived: dict[fx.Node, Tensor] = {}
