@@ -17,8 +17,8 @@ from ..neuron.extension import neuron_arguments
 from ..neuron.reference import Momentum, Operands, State
 from ..neuron.state import NeuronState
 from .checks import BACKENDS, checked_convolution, checked_linear
-from .cpu import folded, product_arguments
-from .rows import Rows, convolution_rows, convolution_shape, linear_rows
+from .cpu import product_arguments
+from .rows import convolution_rows, convolution_shape, linear_rows
 
 __all__ = ["spike_conv2d_signgd", "spike_linear_signgd"]
 
@@ -182,7 +182,8 @@ def _linear(bytes, timesteps, weight, bias, amplitude, eta, offset, x, scale, pa
 
         linear_signgd_triton(bytes, timesteps, weight, bias, amplitude, neuron, order, outputs)
     elif outputs[2].numel():
-        _fused(linear_rows(bytes), timesteps, folded(weight, amplitude), bias, neuron, order, outputs)
+        product = product_arguments(linear_rows(bytes), timesteps, weight, bias, amplitude)
+        _fused(product, timesteps, neuron, order, outputs)
     return outputs
 
 
@@ -202,7 +203,8 @@ def _convolution(bytes, timesteps, weight, bias, amplitude, stride, padding, dil
         convolution_signgd_triton(bytes, timesteps, weight, bias, amplitude, geometry, neuron, order, outputs)
     elif outputs[2].numel():
         rows = convolution_rows(bytes, slice(None), weight.shape[-2:], *geometry)
-        _fused(rows, timesteps, folded(weight, amplitude).flatten(1), bias, neuron, order, outputs)
+        product = product_arguments(rows, timesteps, weight, bias, amplitude)
+        _fused(product, timesteps, neuron, order, outputs)
     return outputs
 
 
@@ -214,17 +216,14 @@ def _apart(current: Tensor, neuron: Sequence, outputs: tuple, backend: str) -> t
 
 
 def _fused(
-    rows: Rows,
+    product: tuple,
     timesteps: int,
-    weight: Tensor,
-    bias: Tensor | None,
     neuron: Sequence,
     order: Order,
     outputs: tuple[Tensor, Tensor, Tensor],
 ) -> None:
     eta, offset, x, scale, parameters, v, activation = neuron
-    bias = None if bias is None else bias.float().contiguous()
-    product, _alive = product_arguments(rows, timesteps, weight, bias)
+    product_numbers, _alive = product
     bytes, x_out, v_out = outputs
     arguments, _alive_too = neuron_arguments(
         activation,
@@ -239,4 +238,4 @@ def _fused(
         order,
         (bytes, [x_out], v_out, []),
     )
-    C.spike_gemm_signgd_cpu(product, arguments, torch.get_num_threads())
+    C.spike_gemm_signgd_cpu(product_numbers, arguments, torch.get_num_threads())
