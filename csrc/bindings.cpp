@@ -136,7 +136,7 @@ using SpikeGemmArguments =
 using CurrentArgument =
     std::tuple<Address, int64_t, Address, int64_t>;  // data, step stride, row offsets, output stride
 
-snn::SpikeGemmProblem spike_gemm_problem(const SpikeGemmArguments& arguments) {
+snn::SpikeGemmProblem spike_gemm_problem(const SpikeGemmArguments& arguments, const CurrentArgument& current) {
     const auto& [timesteps, rows, inputs, outputs, bytes, group_stride, row_offset, input_offset, weight, amplitude,
                  bias] = arguments;
     snn::SpikeGemmProblem problem{};
@@ -151,24 +151,25 @@ snn::SpikeGemmProblem spike_gemm_problem(const SpikeGemmArguments& arguments) {
     problem.weight = pointer<const float>(weight);
     problem.amplitude = pointer<const float>(amplitude);
     problem.bias = pointer<const float>(bias);
+    problem.current = pointer<float>(std::get<0>(current));
+    problem.step_stride = std::get<1>(current);
+    problem.current_row = pointer<const int64_t>(std::get<2>(current));
+    problem.output_stride = std::get<3>(current);
     return problem;
 }
 
 void spike_gemm_cpu(const std::string& method, const SpikeGemmArguments& arguments, const CurrentArgument& current,
                     int threads) {
-    snn::SpikeGemmProblem problem = spike_gemm_problem(arguments);
-    problem.current = pointer<float>(std::get<0>(current));
-    problem.step_stride = std::get<1>(current);
-    problem.current_row = pointer<const int64_t>(std::get<2>(current));
-    problem.output_stride = std::get<3>(current);
+    const snn::SpikeGemmProblem problem = spike_gemm_problem(arguments, current);
     py::gil_scoped_release release;
     if (method == "dense") return snn::spike_gemm_dense_cpu(problem, threads);
     if (method == "event") return snn::spike_gemm_event_cpu(problem, threads);
     throw std::invalid_argument("method: _C knows no " + method);
 }
 
-void spike_gemm_signgd_cpu(const SpikeGemmArguments& arguments, const NeuronArguments& neuron, int threads) {
-    const snn::SpikeGemmProblem gemm = spike_gemm_problem(arguments);
+void spike_gemm_signgd_cpu(const SpikeGemmArguments& arguments, const CurrentArgument& residual,
+                           const NeuronArguments& neuron, int threads) {
+    const snn::SpikeGemmProblem gemm = spike_gemm_problem(arguments, residual);
     const snn::NeuronProblem problem = std::apply(neuron_problem, neuron);
     py::gil_scoped_release release;
     snn::spike_gemm_signgd_cpu(gemm, problem, threads);

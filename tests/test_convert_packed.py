@@ -71,6 +71,41 @@ def test_currents_of_fused_layers_never_exist(monkeypatch):
     assert set(taken) <= {(33, 33)}
 
 
+class Shortcuts(nn.Module):
+    """Residual sums of a product and a train, of two products, and of a product that is read twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.first = nn.Conv2d(1, 20, 3, padding=1), nn.Conv2d(20, 20, 3, padding=1)
+        self.second, self.across = nn.Conv2d(20, 24, 3, 2, 1), nn.Conv2d(20, 24, 1, 2)
+        self.third, self.head = nn.Conv2d(24, 24, 3, padding=1), nn.Linear(24, 5)
+
+    def forward(self, x):
+        x = torch.relu(self.stem(x))
+        x = torch.relu(self.first(x) + x)
+        x = torch.relu(self.across(x) + self.second(x))
+        y = self.third(x)
+        x = torch.relu(torch.relu(y) + y + x)
+        return self.head(x.mean((2, 3)))
+
+
+@avx512
+def test_residual_sums_are_part_of_the_fused_op(monkeypatch):
+    torch.manual_seed(0)
+    model, x = Shortcuts().eval(), images(5)
+    snn = convert(model, [images(16, seed=2)], timesteps=20, schedule=Exponential(0.3, 0.9))
+    fused, original = [], packed.Product.fires
+    monkeypatch.setattr(
+        packed.Product,
+        "fires",
+        lambda self, *a, **k: fused.append(self.residual is not None) or original(self, *a, **k),
+    )
+    output = snn(x)
+    assert sum(fused) == 2 * 3  # the first two sums, in three rounds of at most eight steps
+    (wanted,) = oracle_outputs(model, x, snn, [20])
+    assert (output - wanted).norm() <= 1e-3 * wanted.norm()
+
+
 def test_a_scale_per_neuron_is_not_folded():
     """The paper's scales differ from position to position, so convolutions of them cannot read trains."""
     _, snn = converted(recipe="paper")

@@ -221,6 +221,30 @@ def test_fused_convolution_is_the_two_apart(geometry):
     assert torch.equal(fused_state.v, state.v)
 
 
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("timesteps", [7, 9])
+def test_fused_residual_is_added_to_the_currents(timesteps, backend):
+    eta = sk.schedules.Exponential(0.4, 0.9).table(timesteps)
+    train, weight, bias = random_train(timesteps, 3, 17, 50), random(33, 50) / 7, random(33)
+    shortcut = random(timesteps, 3, 33, 17, seed=5).transpose(2, 3)
+    spikes, _ = sk.signgd(
+        sk.spike_linear(train, weight, bias, method="dense", backend=backend) + shortcut, eta, "relu", backend=backend
+    )
+    fused, _ = sk.spike_linear_signgd(train, weight, bias, eta, "relu", residual=shortcut, backend=backend)
+    assert torch.equal(fused.bytes, spikes.bytes)
+
+    image = random_train(timesteps, 3, 4, 9, 7)
+    for geometry in GEOMETRIES:
+        kernel = random(8, 4 // geometry.get("groups", 1), 3, 2) / 4
+        current = sk.spike_conv2d(image, kernel, **geometry, method="dense", backend=backend)
+        for shortcut in (random(*current.shape, seed=6), random(*current.shape, seed=6)[:, :, :1].expand_as(current)):
+            spikes, _ = sk.signgd(current + shortcut, eta, "relu", backend=backend)
+            fused, _ = sk.spike_conv2d_signgd(
+                image, kernel, None, eta, "relu", **geometry, residual=shortcut, backend=backend
+            )
+            assert torch.equal(fused.bytes, spikes.bytes)
+
+
 def test_fused_state_is_passed_on():
     train, weight = random_train(24, 17, 50), random(33, 50) / 7
     eta = sk.schedules.Exponential(0.4, 0.9).table(24)
@@ -257,11 +281,13 @@ def test_ops_satisfy_torch():
     ops = torch.ops.snn_kernels
     torch.library.opcheck(ops.spike_linear.default, (train.bytes, 9, weight, bias, None, "dense", "cpu"))
     neuron = (eta, one, zero, one, [], zero, "relu", "cpu")
-    torch.library.opcheck(ops.spike_linear_signgd.default, (train.bytes, 9, weight, bias, None, *neuron))
+    torch.library.opcheck(ops.spike_linear_signgd.default, (train.bytes, 9, weight, bias, None, None, *neuron))
     image, kernel = random_train(9, 2, 3, 5, 5), random(8, 3, 3, 3)
     geometry = ([1, 1], [1, 1], [1, 1], 1)
     torch.library.opcheck(ops.spike_conv2d.default, (image.bytes, 9, kernel, None, None, *geometry, "dense", "cpu"))
-    torch.library.opcheck(ops.spike_conv2d_signgd.default, (image.bytes, 9, kernel, None, None, *geometry, *neuron))
+    torch.library.opcheck(
+        ops.spike_conv2d_signgd.default, (image.bytes, 9, kernel, None, None, None, *geometry, *neuron)
+    )
 
 
 @pytest.mark.parametrize(
@@ -291,5 +317,9 @@ def test_convolution_errors():
         sk.spike_conv2d(train, torch.zeros(4, 3, 3, 3))
     with pytest.raises(ValueError, match="its window does not fit"):
         sk.spike_conv2d(train, torch.zeros(4, 4, 7, 7))
+    with pytest.raises(ValueError, match=r"residual: expected float32 \(8, 2, 4, 3, 3\) on cpu, got"):
+        sk.spike_conv2d_signgd(
+            train, torch.zeros(4, 4, 3, 3), None, torch.zeros(8), "relu", residual=torch.zeros(8, 2, 4)
+        )
     with pytest.raises(ValueError, match=r"eta: expected shape \(8,\)"):
         sk.spike_conv2d_signgd(train, torch.zeros(4, 4, 3, 3), None, torch.zeros(7), "relu")

@@ -131,10 +131,11 @@ class NeuronBlock {
         for (auto* values : {&x_, &v_, &offset_, &scale_, &parameter_[0], &parameter_[1]}) values->resize(kTile);
     }
 
-    void operator()(const Job& job, int64_t t, int64_t block, const float* current) {
+    void operator()(const Job& job, int64_t t, int64_t block, float* current) {
         const int64_t row = block * kLanes;
         const int lanes = static_cast<int>(std::min<int64_t>(kLanes, gemm_.rows - row));
         if (t == 0) load(job, row, lanes);
+        if (gemm_.current) add(job, t, row, lanes, current);
         Tile tile{};
         tile.count = static_cast<int>(job.outputs) * kLanes;
         tile.x[0] = x_.data();
@@ -164,6 +165,20 @@ class NeuronBlock {
         for (const auto& [operand, values] : operands)
             for (int64_t n = 0; n < job.outputs; ++n)
                 gather(*operand, (job.output + n) * gemm_.rows + row, lanes, values + n * kLanes);
+    }
+
+    void add(const Job& job, int64_t t, int64_t row, int lanes, float* current) const {
+        const int64_t* offset = gemm_.current_row + row;
+        const bool side_by_side = offset[lanes - 1] - offset[0] == lanes - 1;
+        for (int64_t s = 0; s < std::min<int64_t>(8, gemm_.timesteps - t); ++s)
+            for (int64_t n = 0; n < job.outputs; ++n, current += kLanes) {
+                const float* from =
+                    gemm_.current + (t + s) * gemm_.step_stride + (job.output + n) * gemm_.output_stride;
+                if (side_by_side)
+                    for (int lane = 0; lane < lanes; ++lane) current[lane] += from[offset[0] + lane];
+                else
+                    for (int lane = 0; lane < lanes; ++lane) current[lane] += from[offset[lane]];
+            }
     }
 
     void save(const Job& job, int64_t row, int lanes) {

@@ -19,7 +19,9 @@ struct SpikeGemmProblem {
     const float* weight;          // [outputs, inputs]
     const float* amplitude;       // [inputs] or null
     const float* bias;            // [outputs] or null
-    float* current;               // element (t, row, n) at t * step_stride + current_row[row] + n * output_stride
+    // Element (t, row, n) at t * step_stride + current_row[row] + n * output_stride: where currents are written or,
+    // with the neuron fused, what is added to them (null for nothing).
+    float* current;
     int64_t step_stride;
     const int64_t* current_row;  // [rows]
     int64_t output_stride;

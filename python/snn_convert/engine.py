@@ -10,7 +10,7 @@ from torch import Tensor, fx
 
 from snn_kernels.backends import C
 
-from .packed import LAYOUT, PRODUCTS, Emission, Product, as_dense, common_amplitude
+from .packed import LAYOUT, PRODUCTS, Emission, Product, as_dense, common_amplitude, with_residual
 from .population import Population
 from .rules import AFFINE, SHAPE_ONLY, argument, is_additive
 
@@ -168,6 +168,10 @@ class Engine:
             return first.moved(one_step)
         if isinstance(first, Emission) and node in self.amplitudes:
             return Product.of(node, first.train, getattr(self.network, self.amplitudes[node]), still.__getitem__)
+        if node.target is torch.ops.aten.add.Tensor and not node.kwargs:
+            product = with_residual({source: env[source] for source in moving})
+            if product is not None:
+                return product
         return torch.vmap(one_step)(*(as_dense(env[source]) for source in moving))
 
     def _still(self, node: fx.Node, source: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
