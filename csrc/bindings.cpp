@@ -159,12 +159,13 @@ snn::SpikeGemmProblem spike_gemm_problem(const SpikeGemmArguments& arguments, co
 }
 
 void spike_gemm_cpu(const std::string& method, const SpikeGemmArguments& arguments, const CurrentArgument& current,
-                    int threads) {
+                    const std::pair<int64_t, int64_t>& count_and_bytes_stride, int threads) {
     const snn::SpikeGemmProblem problem = spike_gemm_problem(arguments, current);
+    if (method != "dense" && method != "event") throw std::invalid_argument("method: _C knows no " + method);
+    const snn::SpikeGemm product = method == "dense" ? snn::spike_gemm_dense_cpu : snn::spike_gemm_event_cpu;
     py::gil_scoped_release release;
-    if (method == "dense") return snn::spike_gemm_dense_cpu(problem, threads);
-    if (method == "event") return snn::spike_gemm_event_cpu(problem, threads);
-    throw std::invalid_argument("method: _C knows no " + method);
+    snn::spike_gemm_groups_cpu(product, problem, {count_and_bytes_stride.first, count_and_bytes_stride.second},
+                               threads);
 }
 
 void spike_gemm_signgd_cpu(const SpikeGemmArguments& arguments, const CurrentArgument& residual,

@@ -12,7 +12,7 @@ from snn_convert import convert, engine, packed
 from snn_kernels import _C
 from snn_kernels.schedules import Exponential
 
-avx512 = pytest.mark.skipif(_C.isa != "avx512", reason="packed products are used with AVX-512 alone")
+vectors = pytest.mark.skipif(_C.isa == "portable", reason="packed products are used with AVX-512 and AVX2")
 
 
 class Wide(nn.Module):
@@ -38,7 +38,7 @@ def converted(**options):
     return model, convert(model, [images(16, seed=2)], timesteps=20, schedule=Exponential(0.3, 0.9), **options)
 
 
-@avx512
+@vectors
 def test_products_are_taken_from_packed_trains():
     model, snn = converted()
     by_target = [str(node.target) for node in snn.engine.amplitudes]
@@ -48,19 +48,19 @@ def test_products_are_taken_from_packed_trains():
         assert (output - wanted).norm() <= 1e-3 * wanted.norm()
 
 
-@avx512
+@vectors
 def test_packed_and_dense_products_agree(monkeypatch):
     _, snn = converted()
     x = images(5)
     output = snn(x)
-    monkeypatch.setattr(engine, "FEWEST_OUTPUTS", 10**9)
+    monkeypatch.setattr(engine, "PRODUCTS", {})
     _, dense = converted()
     assert snn.engine.amplitudes
     assert not dense.engine.amplitudes
     assert (output - dense(x)).norm() <= 1e-3 * output.norm()
 
 
-@avx512
+@vectors
 def test_currents_of_fused_layers_never_exist(monkeypatch):
     """Only the product with two users, and no other, is ever taken apart from its neurons."""
     _, snn = converted()
@@ -89,7 +89,19 @@ class Shortcuts(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-@avx512
+@vectors
+def test_depthwise_convolutions_read_trains():
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 12, 3), nn.ReLU(), nn.Conv2d(12, 12, 3, groups=12), nn.ReLU(), nn.Conv2d(12, 6, 1)]
+    model, x = nn.Sequential(*layers, nn.ReLU(), nn.Flatten(), nn.LazyLinear(3)).eval(), images(5)
+    model(x)
+    snn = convert(model, [images(16, seed=2)], timesteps=12, schedule=Exponential(0.3, 0.9))
+    assert sum("conv2d" in str(node.target) for node in snn.engine.amplitudes) == 2
+    (wanted,) = oracle_outputs(model, x, snn, [12])
+    assert (snn(x) - wanted).norm() <= 1e-3 * wanted.norm()
+
+
+@vectors
 def test_residual_sums_are_part_of_the_fused_op(monkeypatch):
     torch.manual_seed(0)
     model, x = Shortcuts().eval(), images(5)

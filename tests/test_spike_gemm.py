@@ -174,9 +174,10 @@ def test_auto_takes_events_for_sparse_trains():
     from snn_kernels.ops.spike_gemm.cpu import resolve_method
 
     sparse, dense = (random_train(16, 8, 64, density=density) for density in (0.02, 0.5))
+    packed = "unpack" if _C.isa == "portable" else "dense"
     assert resolve_method("auto", sparse.bytes, 16, 8, 64) == "event"
-    assert resolve_method("auto", dense.bytes, 16, 8, 64) == ("unpack" if _C.isa == "portable" else "dense")
-    assert resolve_method("auto", dense.bytes, 16, 8, 2) == "unpack"
+    assert resolve_method("auto", dense.bytes, 16, 8, 64) == packed
+    assert resolve_method("auto", sparse.bytes, 16, 8, 63) == packed
     assert resolve_method("auto", sparse.bytes, 16, 7, 64) == "unpack"
     assert resolve_method("dense", sparse.bytes, 16, 8, 64) == "dense"
 

@@ -71,8 +71,26 @@ class Tables {
     Aligned<int32_t> entries_;
 };
 
-// Calls visit(job, byte group, block of rows, currents of the tile [8][outputs][16]) with all groups of a block of rows
-// in order, so that a neuron can follow.
+// Fetches what a tile's currents are stored to or added to, while the tile is computed: the lines lie far apart, where
+// the hardware does not see them coming.
+void prefetch_currents(const SpikeGemmProblem& p, const Job& job, int64_t t, int64_t block) {
+    if (!p.current) return;
+    constexpr int64_t kLine = 64 / sizeof(float);
+    const int64_t* row = p.current_row + block * kLanes;
+    const int64_t lanes = std::min<int64_t>(kLanes, p.rows - block * kLanes);
+    const bool rows_side_by_side = row[lanes - 1] - row[0] == lanes - 1;
+    for (int64_t s = 0; s < std::min<int64_t>(8, p.timesteps - t); ++s) {
+        const float* current = p.current + (t + s) * p.step_stride + job.output * p.output_stride;
+        if (rows_side_by_side)
+            for (int64_t n = 0; n < job.outputs; ++n) __builtin_prefetch(current + row[0] + n * p.output_stride, 1);
+        else if (p.output_stride == 1)
+            for (int64_t lane = 0; lane < lanes; ++lane)
+                for (int64_t n = 0; n < job.outputs; n += kLine) __builtin_prefetch(current + row[lane] + n, 1);
+    }
+}
+
+// Calls visitor.take(job, first step, block of rows, currents of the tile [8][outputs][16]) with all groups of a block
+// of rows in order, so that a neuron can follow; before each, visitor.expect(job, first step, block of rows).
 template <class MakeVisitor>
 void for_each_tile(const SpikeGemmProblem& p, int threads, MakeVisitor make_visitor) {
     const SpikeGemmKernels& kernels = spike_gemm_kernels_here();
@@ -84,24 +102,32 @@ void for_each_tile(const SpikeGemmProblem& p, int threads, MakeVisitor make_visi
     {
         Tables tables(p, kernels, outputs);
         Aligned<float> tile(8 * kMostOutputs * kLanes);
-        auto visit = make_visitor();
+        auto visitor = make_visitor();
 #pragma omp for schedule(dynamic)
         for (size_t j = 0; j < jobs.size(); ++j) {
             const Job& job = jobs[j];
             tables.build(p, kernels, job);
             for (int64_t block = job.first_block; block < job.last_block; ++block)
                 for (int64_t t = 0; t < p.timesteps; t += 8) {
+                    visitor.expect(job, t, block);
                     kernels.accumulate(index.at(t / 8, block), tables.data(), tables.unit, tables.bias, index.blocks,
                                        static_cast<int>(job.outputs), tile.data(), job.outputs * kLanes);
-                    visit(job, t, block, tile.data());
+                    visitor.take(job, t, block, tile.data());
                 }
         }
     }
 }
 
 // Writes the currents of a tile. Neighbours in memory are the rows of a convolution or the outputs of a linear map.
-void store(const SpikeGemmProblem& p, const SpikeGemmKernels& kernels, const Job& job, int64_t t, int64_t block,
-           const float* tile) {
+struct StoreCurrents {
+    void expect(const Job& job, int64_t t, int64_t block) const { prefetch_currents(p, job, t, block); }
+    void take(const Job& job, int64_t t, int64_t block, const float* tile) const;
+
+    const SpikeGemmProblem& p;
+    const SpikeGemmKernels& kernels = spike_gemm_kernels_here();
+};
+
+void StoreCurrents::take(const Job& job, int64_t t, int64_t block, const float* tile) const {
     const int64_t* row = p.current_row + block * kLanes;
     const int lanes = static_cast<int>(std::min<int64_t>(kLanes, p.rows - block * kLanes));
     const bool rows_side_by_side = row[lanes - 1] - row[0] == lanes - 1;
@@ -128,21 +154,36 @@ void store(const SpikeGemmProblem& p, const SpikeGemmKernels& kernels, const Job
 class NeuronBlock {
   public:
     NeuronBlock(const SpikeGemmProblem& gemm, const NeuronProblem& neuron) : gemm_(gemm), neuron_(neuron) {
-        for (auto* values : {&x_, &v_, &offset_, &scale_, &parameter_[0], &parameter_[1]}) values->resize(kTile);
+        for (Field* field : fields_)
+            field->values.assign(kTile, field->operand.period == 1 ? field->operand.data[0] : 0.f);
     }
 
-    void operator()(const Job& job, int64_t t, int64_t block, float* current) {
+    NeuronBlock(const NeuronBlock&) = delete;
+
+    void expect(const Job& job, int64_t t, int64_t block) const {
+        prefetch_currents(gemm_, job, t, block);
+        if (t > 0) return;
+        for (int64_t n = 0; n < job.outputs; ++n) {
+            const int64_t first = (job.output + n) * gemm_.rows + block * kLanes;
+            for (const Field* field : fields_)
+                if (field->operand.period == neuron_.neurons) __builtin_prefetch(field->operand.data + first);
+            __builtin_prefetch(neuron_.input[0].x_out + first, 1);
+            __builtin_prefetch(neuron_.v_out + first, 1);
+        }
+    }
+
+    void take(const Job& job, int64_t t, int64_t block, float* current) {
         const int64_t row = block * kLanes;
         const int lanes = static_cast<int>(std::min<int64_t>(kLanes, gemm_.rows - row));
         if (t == 0) load(job, row, lanes);
         if (gemm_.current) add(job, t, row, lanes, current);
         Tile tile{};
         tile.count = static_cast<int>(job.outputs) * kLanes;
-        tile.x[0] = x_.data();
-        tile.v = v_.data();
-        tile.offset[0] = offset_.data();
-        tile.scale = scale_.data();
-        for (int k = 0; k < kParameters; ++k) tile.parameter[k] = parameter_[k].data();
+        tile.x[0] = x_.values.data();
+        tile.v = v_.values.data();
+        tile.offset[0] = offset_.values.data();
+        tile.scale = scale_.values.data();
+        for (int k = 0; k < kParameters; ++k) tile.parameter[k] = parameter_[k].values.data();
         const int steps = static_cast<int>(std::min<int64_t>(8, gemm_.timesteps - t));
         TileCurrents currents{};
         for (int s = 0; s < steps; ++s) currents.step[0][s] = current + int64_t{s} * tile.count;
@@ -155,16 +196,18 @@ class NeuronBlock {
     }
 
   private:
+    struct Field {
+        const Operand& operand;
+        std::vector<float> values;  // of the block, [outputs][16]
+    };
+
     void load(const Job& job, int64_t row, int lanes) {
-        const std::pair<const Operand*, float*> operands[] = {{&neuron_.input[0].x, x_.data()},
-                                                              {&neuron_.v, v_.data()},
-                                                              {&neuron_.input[0].offset, offset_.data()},
-                                                              {&neuron_.scale, scale_.data()},
-                                                              {&neuron_.parameter[0], parameter_[0].data()},
-                                                              {&neuron_.parameter[1], parameter_[1].data()}};
-        for (const auto& [operand, values] : operands)
+        for (Field* field : fields_) {
+            const bool read_only = field != &x_ && field != &v_;
+            if (read_only && field->operand.period == 1) continue;
             for (int64_t n = 0; n < job.outputs; ++n)
-                gather(*operand, (job.output + n) * gemm_.rows + row, lanes, values + n * kLanes);
+                gather(field->operand, (job.output + n) * gemm_.rows + row, lanes, field->values.data() + n * kLanes);
+        }
     }
 
     void add(const Job& job, int64_t t, int64_t row, int lanes, float* current) const {
@@ -184,26 +227,38 @@ class NeuronBlock {
     void save(const Job& job, int64_t row, int lanes) {
         for (int64_t n = 0; n < job.outputs; ++n) {
             const int64_t to = (job.output + n) * gemm_.rows + row;
-            std::copy_n(x_.data() + n * kLanes, lanes, neuron_.input[0].x_out + to);
-            std::copy_n(v_.data() + n * kLanes, lanes, neuron_.v_out + to);
+            std::copy_n(x_.values.data() + n * kLanes, lanes, neuron_.input[0].x_out + to);
+            std::copy_n(v_.values.data() + n * kLanes, lanes, neuron_.v_out + to);
         }
     }
 
     const SpikeGemmProblem& gemm_;
     const NeuronProblem& neuron_;
     TileKernel kernel_ = tile_kernels_here().neuron[neuron_.model];
-    std::vector<float> x_, v_, offset_, scale_, parameter_[kParameters];
+    Field x_{neuron_.input[0].x, {}}, v_{neuron_.v, {}}, offset_{neuron_.input[0].offset, {}};
+    Field scale_{neuron_.scale, {}}, parameter_[kParameters] = {{neuron_.parameter[0], {}}, {neuron_.parameter[1], {}}};
+    Field* const fields_[4 + kParameters] = {&x_, &v_, &offset_, &scale_, &parameter_[0], &parameter_[1]};
 };
 
 }  // namespace
 
 void spike_gemm_dense_cpu(const SpikeGemmProblem& p, int threads) {
-    const SpikeGemmKernels& kernels = spike_gemm_kernels_here();
-    for_each_tile(p, threads, [&] {
-        return [&](const Job& job, int64_t t, int64_t block, const float* tile) {
-            store(p, kernels, job, t, block, tile);
-        };
-    });
+    for_each_tile(p, threads, [&] { return StoreCurrents{p}; });
+}
+
+void spike_gemm_groups_cpu(SpikeGemm product, const SpikeGemmProblem& first, const SpikeGemmGroups& groups,
+                           int threads) {
+    const int team = static_cast<int>(std::min<int64_t>(std::max(threads, 1), groups.count));
+#pragma omp parallel for num_threads(team) if (team > 1) schedule(dynamic)
+    for (int64_t group = 0; group < groups.count; ++group) {
+        SpikeGemmProblem p = first;
+        p.bytes += group * groups.bytes_stride;
+        p.weight += group * p.outputs * p.inputs;
+        if (p.amplitude) p.amplitude += group * p.inputs;
+        if (p.bias) p.bias += group * p.outputs;
+        p.current += group * p.outputs * p.output_stride;
+        product(p, team > 1 ? 1 : threads);
+    }
 }
 
 void spike_gemm_signgd_cpu(const SpikeGemmProblem& p, const NeuronProblem& neuron, int threads) {

@@ -27,10 +27,22 @@ struct SpikeGemmProblem {
     int64_t output_stride;
 };
 
+// Products that differ in where they lie alone: group g reads bytes `bytes_stride` further on than the one before it,
+// and the next weights, amplitudes, biases and currents.
+struct SpikeGemmGroups {
+    int64_t count, bytes_stride;
+};
+
+using SpikeGemm = void (*)(const SpikeGemmProblem& problem, int threads);
+
 void spike_gemm_dense_cpu(const SpikeGemmProblem& problem, int threads);
 
 // Reads only the weights of inputs that fire.
 void spike_gemm_event_cpu(const SpikeGemmProblem& problem, int threads);
+
+// One of the above for every group; `problem` is the first.
+void spike_gemm_groups_cpu(SpikeGemm product, const SpikeGemmProblem& problem, const SpikeGemmGroups& groups,
+                           int threads);
 
 // The dense product followed by the neuron. Neuron (n, row) is number n * rows + row of `neuron`, whose currents are
 // not read: they exist only as a tile in the cache.

@@ -14,8 +14,8 @@ __all__ = ["convolution_cpu", "linear_cpu", "product_arguments", "resolve_method
 
 # Below this share of ones the event method is the fastest, by instruction set: `python -m bench --experiment density`.
 EVENT_DENSITY = {"avx512": 0.1, "avx2": 0.2, "portable": 0.05}
-# With fewer outputs a window the index words cost more than the sums they look up.
-FEWEST_DENSE_OUTPUTS = 8
+# With fewer outputs (of a group) sorting the spikes costs more than it saves: they are added 64 at a time.
+FEWEST_EVENT_OUTPUTS = 64
 # With fewer rows PyTorch's product is done before the packed ones have prepared the weights.
 FEWEST_ROWS = 8
 
@@ -26,9 +26,10 @@ def resolve_method(method: str, bytes: Tensor, timesteps: int, rows: int, output
         return method
     if rows < FEWEST_ROWS:
         return "unpack"
-    if _count(bytes) < EVENT_DENSITY[C.isa] * timesteps * bytes.shape[1:].numel():
+    sparse = EVENT_DENSITY[C.isa] * timesteps * bytes.shape[1:].numel()
+    if outputs >= FEWEST_EVENT_OUTPUTS and _count(bytes) < sparse:
         return "event"
-    return "dense" if C.isa != "portable" and outputs >= FEWEST_DENSE_OUTPUTS else "unpack"
+    return "unpack" if C.isa == "portable" else "dense"
 
 
 def _count(bytes: Tensor) -> int:
@@ -37,21 +38,22 @@ def _count(bytes: Tensor) -> int:
 
 
 def product_arguments(
-    rows: Rows, timesteps: int, weight: Tensor, bias: Tensor | None, amplitude: Tensor | None
+    rows: Rows, timesteps: int, weight: Tensor, bias: Tensor | None, amplitude: Tensor | None, groups: int = 1
 ) -> tuple[tuple, tuple[Tensor | None, ...]]:
     """The arguments of ``spike_gemm_problem`` in csrc/bindings.cpp, and the tensors whose addresses they hold.
 
-    ``weight`` is ``[N, C, ...]``; ``amplitude`` is ``[C]``, one for the inputs of a channel.
+    ``weight`` is ``[N, C / groups, ...]``; ``amplitude`` is ``[C]``, one for the inputs of a channel. With groups the
+    arguments are those of the first.
     """
     weight = weight.float().flatten(1).contiguous()
     bias = None if bias is None else bias.float().contiguous()
     if amplitude is not None:
-        amplitude = amplitude.repeat_interleave(weight.shape[1] // max(amplitude.numel(), 1))
+        amplitude = amplitude.repeat_interleave(groups * weight.shape[1] // max(amplitude.numel(), 1))
     arguments = (
         timesteps,
         rows.row.numel(),
         rows.input.numel(),
-        weight.shape[0],
+        weight.shape[0] // groups,
         rows.bytes.data_ptr(),
         rows.bytes.stride(0),
         rows.row.data_ptr(),
@@ -69,10 +71,12 @@ def _empty_currents(*shape: int) -> Tensor:
     return out
 
 
-def _product(product: tuple, out: Tensor, row_out: Tensor, output_stride: int, method: str) -> None:
+def _product(
+    product: tuple, out: Tensor, row_out: Tensor, output_stride: int, method: str, groups: tuple[int, int] = (1, 0)
+) -> None:
     arguments, _alive = product
     current = (out.data_ptr(), out.stride(0), row_out.data_ptr(), output_stride)
-    C.spike_gemm_cpu(method, arguments, current, torch.get_num_threads())
+    C.spike_gemm_cpu(method, arguments, current, groups, torch.get_num_threads())
 
 
 def linear_cpu(
@@ -104,13 +108,7 @@ def convolution_cpu(
         return out
     area = size[0] * size[1]
     row_out = (torch.arange(out.shape[1]).unsqueeze(1) * out.stride(1) + torch.arange(area)).reshape(-1)
-    inputs, outputs = weight.shape[1], weight.shape[0] // groups
-    for group in range(groups):
-        channels = slice(group * inputs, (group + 1) * inputs)
-        members = slice(group * outputs, (group + 1) * outputs)
-        rows = convolution_rows(bytes, channels, weight.shape[-2:], stride, padding, dilation)
-        part = (values if values is None else values[members] for values in (weight, bias))
-        group_amplitude = None if amplitude is None else amplitude[channels]
-        product = product_arguments(rows, timesteps, *part, group_amplitude)
-        _product(product, out[:, :, members], row_out, area, method)
+    rows = convolution_rows(bytes, weight.shape[1], weight.shape[-2:], stride, padding, dilation)
+    product = product_arguments(rows, timesteps, weight, bias, amplitude, groups)
+    _product(product, out, row_out, area, method, (groups, weight.shape[1] * rows.bytes.stride(2)))
     return out

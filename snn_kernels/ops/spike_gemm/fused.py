@@ -212,7 +212,7 @@ def _convolution(
     if not outputs[2].numel():
         return outputs
     if backend == "cpu" and groups == 1:
-        rows = convolution_rows(bytes, slice(None), weight.shape[-2:], *geometry)
+        rows = convolution_rows(bytes, weight.shape[1], weight.shape[-2:], *geometry)
         product = product_arguments(rows, timesteps, weight, bias, amplitude)
         _fused(product, timesteps, residual, 2, neuron, order, outputs)
     elif backend == "triton" and groups == 1 and residual is None:
