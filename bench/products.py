@@ -69,15 +69,16 @@ def density() -> Iterator[Comparison]:
 
 def convolution() -> Iterator[Comparison]:
     """3x3 convolutions against ``F.conv2d`` on spikes that are dense already."""
-    for channels, size in CONVOLUTION:
-        train, weight = _train(8, channels, size, size), _weight(channels, channels, 3, 3)
-        dense = train.unpack().flatten(0, 1)
-        wanted = F.conv2d(dense.double(), weight.double(), padding=1)
+    for channels, size, groups in (*((*shape, 1) for shape in CONVOLUTION), (64, 32, 64), (256, 8, 256)):
+        train, weight = _train(8, channels, size, size), _weight(channels, channels // groups, 3, 3)
+        dense, options = train.unpack().flatten(0, 1), {"padding": 1, "groups": groups}
+        wanted = F.conv2d(dense.double(), weight.double(), **options)
         variants = {
-            "F.conv2d": lambda dense=dense, weight=weight: F.conv2d(dense, weight, padding=1),
-            "spike_conv2d dense": lambda t=train, w=weight: sk.spike_conv2d(t, w, padding=1, method="dense"),
+            "F.conv2d": lambda dense=dense, weight=weight, o=options: F.conv2d(dense, weight, **o),
+            "spike_conv2d dense": lambda t=train, w=weight, o=options: sk.spike_conv2d(t, w, **o, method="dense"),
         }
-        case = f"3x3, {channels}->{channels}, {size}x{size}, batch 8, T={STEPS}"
+        depthwise = " depthwise" if groups > 1 else ""
+        case = f"3x3{depthwise}, {channels}->{channels}, {size}x{size}, batch 8, T={STEPS}"
         yield Comparison(case, variants, "F.conv2d", _near(wanted))
 
 

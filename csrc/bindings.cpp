@@ -6,6 +6,7 @@
 
 #include "core/models.h"
 #include "cpu/isa.h"
+#include "cpu/memory.h"
 #include "cpu/neuron.h"
 #include "cpu/packing.h"
 #include "cpu/parallel.h"
@@ -160,15 +161,15 @@ void vector(const std::string& backend, const std::string& function, const std::
     throw std::invalid_argument("backend: _C was built without " + backend);
 }
 
-// timesteps, rows, inputs, outputs, bytes, group_stride, row_offset, input_offset, weight, bias
+// timesteps, rows, inputs, outputs, bytes, group_stride, row_offset, input_offset, weight, amplitude, bias
 using SpikeGemmArguments =
-    std::tuple<int64_t, int64_t, int64_t, int64_t, Address, int64_t, Address, Address, Address, Address>;
+    std::tuple<int64_t, int64_t, int64_t, int64_t, Address, int64_t, Address, Address, Address, Address, Address>;
 using CurrentArgument =
     std::tuple<Address, int64_t, Address, int64_t>;  // data, step stride, row offsets, output stride
 
-snn::SpikeGemmProblem spike_gemm_problem(const SpikeGemmArguments& arguments) {
-    const auto& [timesteps, rows, inputs, outputs, bytes, group_stride, row_offset, input_offset, weight, bias] =
-        arguments;
+snn::SpikeGemmProblem spike_gemm_problem(const SpikeGemmArguments& arguments, const CurrentArgument& current) {
+    const auto& [timesteps, rows, inputs, outputs, bytes, group_stride, row_offset, input_offset, weight, amplitude,
+                 bias] = arguments;
     snn::SpikeGemmProblem problem{};
     problem.timesteps = timesteps;
     problem.rows = rows;
@@ -179,25 +180,28 @@ snn::SpikeGemmProblem spike_gemm_problem(const SpikeGemmArguments& arguments) {
     problem.row_offset = pointer<const int64_t>(row_offset);
     problem.input_offset = pointer<const int64_t>(input_offset);
     problem.weight = pointer<const float>(weight);
+    problem.amplitude = pointer<const float>(amplitude);
     problem.bias = pointer<const float>(bias);
-    return problem;
-}
-
-// `weight_by_input` is null for the dense method.
-void spike_gemm_cpu(const SpikeGemmArguments& arguments, const CurrentArgument& current, Address weight_by_input,
-                    int threads) {
-    snn::SpikeGemmProblem problem = spike_gemm_problem(arguments);
     problem.current = pointer<float>(std::get<0>(current));
     problem.step_stride = std::get<1>(current);
     problem.current_row = pointer<const int64_t>(std::get<2>(current));
     problem.output_stride = std::get<3>(current);
-    py::gil_scoped_release release;
-    if (weight_by_input) return snn::spike_gemm_event_cpu(problem, pointer<const float>(weight_by_input), threads);
-    snn::spike_gemm_dense_cpu(problem, threads);
+    return problem;
 }
 
-void spike_gemm_signgd_cpu(const SpikeGemmArguments& arguments, const NeuronArguments& neuron, int threads) {
-    const snn::SpikeGemmProblem gemm = spike_gemm_problem(arguments);
+void spike_gemm_cpu(const std::string& method, const SpikeGemmArguments& arguments, const CurrentArgument& current,
+                    const std::pair<int64_t, int64_t>& count_and_bytes_stride, int threads) {
+    const snn::SpikeGemmProblem problem = spike_gemm_problem(arguments, current);
+    if (method != "dense" && method != "event") throw std::invalid_argument("method: _C knows no " + method);
+    const snn::SpikeGemm product = method == "dense" ? snn::spike_gemm_dense_cpu : snn::spike_gemm_event_cpu;
+    py::gil_scoped_release release;
+    snn::spike_gemm_groups_cpu(product, problem, {count_and_bytes_stride.first, count_and_bytes_stride.second},
+                               threads);
+}
+
+void spike_gemm_signgd_cpu(const SpikeGemmArguments& arguments, const CurrentArgument& residual,
+                           const NeuronArguments& neuron, int threads) {
+    const snn::SpikeGemmProblem gemm = spike_gemm_problem(arguments, residual);
     const snn::NeuronProblem problem = std::apply(neuron_problem, neuron);
     py::gil_scoped_release release;
     snn::spike_gemm_signgd_cpu(gemm, problem, threads);
@@ -221,11 +225,17 @@ PYBIND11_MODULE(_C, module) {
     module.def("neuron", &neuron<NeuronArguments>);
     module.def("parallel", &parallel);
     module.def("vector", &vector);
+    module.def("prefer_huge_pages",
+               [](Address data, size_t bytes) { snn::prefer_huge_pages(pointer<void>(data), bytes); });
     module.def("spike_gemm_cpu", &spike_gemm_cpu);
     module.def("spike_gemm_signgd_cpu", &spike_gemm_signgd_cpu);
     module.def("pack_cpu", [](Address spikes, Address bytes, int64_t timesteps, int64_t neurons, int threads) {
         py::gil_scoped_release release;
         snn::pack_cpu(pointer<const uint8_t>(spikes), pointer<uint8_t>(bytes), timesteps, neurons, threads);
+    });
+    module.def("count_cpu", [](Address bytes, int64_t count) {
+        py::gil_scoped_release release;
+        return snn::count_cpu(pointer<const uint8_t>(bytes), count);
     });
     module.def("unpack_cpu", [](Address bytes, Address spikes, const std::string& dtype, int64_t timesteps,
                                 int64_t neurons, int threads) {

@@ -12,7 +12,7 @@ from snn_convert import convert, engine, packed
 from snn_kernels import _C
 from snn_kernels.schedules import Exponential
 
-avx512 = pytest.mark.skipif(_C.isa != "avx512", reason="packed products are used with AVX-512 alone")
+vectors = pytest.mark.skipif(_C.isa == "portable", reason="packed products are used with AVX-512 and AVX2")
 
 
 class Wide(nn.Module):
@@ -38,7 +38,7 @@ def converted(**options):
     return model, convert(model, [images(16, seed=2)], timesteps=20, schedule=Exponential(0.3, 0.9), **options)
 
 
-@avx512
+@vectors
 def test_products_are_taken_from_packed_trains():
     model, snn = converted()
     by_target = [str(node.target) for node in snn.engine.amplitudes]
@@ -48,19 +48,19 @@ def test_products_are_taken_from_packed_trains():
         assert (output - wanted).norm() <= 1e-3 * wanted.norm()
 
 
-@avx512
+@vectors
 def test_packed_and_dense_products_agree(monkeypatch):
     _, snn = converted()
     x = images(5)
     output = snn(x)
-    monkeypatch.setattr(engine, "FEWEST_OUTPUTS", 10**9)
+    monkeypatch.setattr(engine, "PRODUCTS", {})
     _, dense = converted()
     assert snn.engine.amplitudes
     assert not dense.engine.amplitudes
     assert (output - dense(x)).norm() <= 1e-3 * output.norm()
 
 
-@avx512
+@vectors
 def test_currents_of_fused_layers_never_exist(monkeypatch):
     """Only the product with two users, and no other, is ever taken apart from its neurons."""
     _, snn = converted()
@@ -69,6 +69,53 @@ def test_currents_of_fused_layers_never_exist(monkeypatch):
     monkeypatch.setattr(packed.Product, "dense", lambda self: taken.append(self.weight.shape) or original(self))
     snn(images(5))
     assert set(taken) <= {(33, 33)}
+
+
+class Shortcuts(nn.Module):
+    """Residual sums of a product and a train, of two products, and of a product that is read twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.first = nn.Conv2d(1, 20, 3, padding=1), nn.Conv2d(20, 20, 3, padding=1)
+        self.second, self.across = nn.Conv2d(20, 24, 3, 2, 1), nn.Conv2d(20, 24, 1, 2)
+        self.third, self.head = nn.Conv2d(24, 24, 3, padding=1), nn.Linear(24, 5)
+
+    def forward(self, x):
+        x = torch.relu(self.stem(x))
+        x = torch.relu(self.first(x) + x)
+        x = torch.relu(self.across(x) + self.second(x))
+        y = self.third(x)
+        x = torch.relu(torch.relu(y) + y + x)
+        return self.head(x.mean((2, 3)))
+
+
+@vectors
+def test_depthwise_convolutions_read_trains():
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 12, 3), nn.ReLU(), nn.Conv2d(12, 12, 3, groups=12), nn.ReLU(), nn.Conv2d(12, 6, 1)]
+    model, x = nn.Sequential(*layers, nn.ReLU(), nn.Flatten(), nn.LazyLinear(3)).eval(), images(5)
+    model(x)
+    snn = convert(model, [images(16, seed=2)], timesteps=12, schedule=Exponential(0.3, 0.9))
+    assert sum("conv2d" in str(node.target) for node in snn.engine.amplitudes) == 2
+    (wanted,) = oracle_outputs(model, x, snn, [12])
+    assert (snn(x) - wanted).norm() <= 1e-3 * wanted.norm()
+
+
+@vectors
+def test_residual_sums_are_part_of_the_fused_op(monkeypatch):
+    torch.manual_seed(0)
+    model, x = Shortcuts().eval(), images(5)
+    snn = convert(model, [images(16, seed=2)], timesteps=20, schedule=Exponential(0.3, 0.9))
+    fused, original = [], packed.Product.fires
+    monkeypatch.setattr(
+        packed.Product,
+        "fires",
+        lambda self, *a, **k: fused.append(self.residual is not None) or original(self, *a, **k),
+    )
+    output = snn(x)
+    assert sum(fused) == 2 * 3  # the first two sums, in three rounds of at most eight steps
+    (wanted,) = oracle_outputs(model, x, snn, [20])
+    assert (output - wanted).norm() <= 1e-3 * wanted.norm()
 
 
 def test_a_scale_per_neuron_is_not_folded():

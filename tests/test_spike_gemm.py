@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -120,14 +125,67 @@ def test_methods_add_the_same_numbers_every_time():
             assert torch.equal(first, alone)
 
 
-def test_auto_takes_events_for_sparse_trains(monkeypatch):
+@pytest.mark.parametrize("inputs", [1, 19, 20, 21, 500, 3000])
+@pytest.mark.parametrize("size", [1e-42, 1e-30, 1.0, 1e30])
+def test_the_sum_is_exact_but_for_two_roundings(inputs, size):
+    """Of the weights to fixed point, at most half a unit each, and of the sum to float32."""
+    train, amplitude = random_train(9, 40, inputs), random(inputs, seed=3).abs()
+    weight = random(21, inputs) * 10 ** random(21, inputs, seed=5) * size
+    product = (weight * amplitude).double()
+    room = 2.0**31 - 1 - inputs
+    unit = 2 / room * torch.maximum(product.clamp(min=0).sum(1), -product.clamp(max=0).sum(1))
+    wanted = train.unpack().double() @ product.t()
+    output = sk.spike_linear(train, weight, amplitude=amplitude, method="dense")
+    smallest = 2.0**-149  # of a float32, where the currents themselves are subnormal
+    bound = unit.clamp(min=2.0**-126) * inputs / 2 + wanted.abs() * 2.0**-24 + smallest
+    assert ((output.double() - wanted).abs() <= bound).all()
+    assert torch.equal(output, sk.spike_linear(train, weight, amplitude=amplitude, method="event"))
+
+
+def test_weights_that_are_not_finite_reach_their_output_alone():
+    train, weight = random_train(9, 20, 30), random(20, 30)
+    weight[3, 4], weight[7, 0] = float("inf"), float("nan")
+    for method in ("dense", "event"):
+        output = sk.spike_linear(train, weight, method=method)
+        assert output[..., [3, 7]].isnan().all()
+        assert output.isfinite().sum() == 9 * 20 * 18
+
+
+def digest_of_products() -> str:
+    """A checksum of currents and of a fused train; small sizes that leave remainders everywhere."""
+    train, weight, bias = random_train(21, 37, 83), random(45, 83), random(45)
+    image, kernel = random_train(9, 3, 7, 11, 9), random(18, 7, 3, 3)
+    eta = sk.schedules.Exponential(0.4, 0.9).table(21)
+    parts = [sk.spike_linear(train, weight, bias, method=method) for method in ("dense", "event")]
+    parts += [sk.spike_conv2d(image, kernel, stride=s, padding=1, method="dense") for s in (1, 2)]
+    parts += [sk.spike_linear_signgd(train, weight, bias, eta, "relu")[0].bytes]
+    return hashlib.sha256(b"".join(part.contiguous().numpy().tobytes() for part in parts)).hexdigest()
+
+
+def test_instruction_sets_agree():
+    code = "import test_spike_gemm as t; print(t._C.isa, t.digest_of_products())"
+    for isa in ("portable", "avx2"):
+        environment = {**os.environ, "SNN_KERNELS_ISA": isa, "PYTHONPATH": os.pathsep.join(sys.path)}
+        run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert run.stdout.split()[1] == digest_of_products()
+
+
+def test_auto_takes_events_for_sparse_trains():
     from snn_kernels.ops.spike_gemm.cpu import resolve_method
 
     sparse, dense = (random_train(16, 8, 64, density=density) for density in (0.02, 0.5))
-    assert resolve_method("auto", sparse.bytes, 16, 64) == "event"
-    assert resolve_method("auto", dense.bytes, 16, 64) == ("dense" if _C.isa == "avx512" else "unpack")
-    assert resolve_method("auto", dense.bytes, 16, 2) == "unpack"
-    assert resolve_method("dense", sparse.bytes, 16, 64) == "dense"
+    packed = "unpack" if _C.isa == "portable" else "dense"
+    assert resolve_method("auto", sparse.bytes, 16, 8, 64) == "event"
+    assert resolve_method("auto", dense.bytes, 16, 8, 64) == packed
+    assert resolve_method("auto", sparse.bytes, 16, 8, 63) == packed
+    assert resolve_method("auto", sparse.bytes, 16, 7, 64) == "unpack"
+    assert resolve_method("dense", sparse.bytes, 16, 8, 64) == "dense"
+
+
+def test_count():
+    assert _C.count_cpu(0, 0) == 0
+    train = random_train(21, 5, 77)
+    assert _C.count_cpu(train.bytes.data_ptr(), train.bytes.numel()) == train.count().item()
 
 
 FIELDS = {
@@ -162,6 +220,30 @@ def test_fused_convolution_is_the_two_apart(geometry):
     fused, fused_state = sk.spike_conv2d_signgd(train, weight, bias, eta, "relu", **geometry, offset=offset)
     assert torch.equal(fused.bytes, spikes.bytes)
     assert torch.equal(fused_state.v, state.v)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("timesteps", [7, 9])
+def test_fused_residual_is_added_to_the_currents(timesteps, backend):
+    eta = sk.schedules.Exponential(0.4, 0.9).table(timesteps)
+    train, weight, bias = random_train(timesteps, 3, 17, 50), random(33, 50) / 7, random(33)
+    shortcut = random(timesteps, 3, 33, 17, seed=5).transpose(2, 3)
+    spikes, _ = sk.signgd(
+        sk.spike_linear(train, weight, bias, method="dense", backend=backend) + shortcut, eta, "relu", backend=backend
+    )
+    fused, _ = sk.spike_linear_signgd(train, weight, bias, eta, "relu", residual=shortcut, backend=backend)
+    assert torch.equal(fused.bytes, spikes.bytes)
+
+    image = random_train(timesteps, 3, 4, 9, 7)
+    for geometry in GEOMETRIES:
+        kernel = random(8, 4 // geometry.get("groups", 1), 3, 2) / 4
+        current = sk.spike_conv2d(image, kernel, **geometry, method="dense", backend=backend)
+        for shortcut in (random(*current.shape, seed=6), random(*current.shape, seed=6)[:, :, :1].expand_as(current)):
+            spikes, _ = sk.signgd(current + shortcut, eta, "relu", backend=backend)
+            fused, _ = sk.spike_conv2d_signgd(
+                image, kernel, None, eta, "relu", **geometry, residual=shortcut, backend=backend
+            )
+            assert torch.equal(fused.bytes, spikes.bytes)
 
 
 def test_fused_state_is_passed_on():
@@ -200,11 +282,13 @@ def test_ops_satisfy_torch():
     ops = torch.ops.snn_kernels
     torch.library.opcheck(ops.spike_linear.default, (train.bytes, 9, weight, bias, None, "dense", "cpu"))
     neuron = (eta, one, zero, one, [], zero, "relu", "cpu")
-    torch.library.opcheck(ops.spike_linear_signgd.default, (train.bytes, 9, weight, bias, None, *neuron))
+    torch.library.opcheck(ops.spike_linear_signgd.default, (train.bytes, 9, weight, bias, None, None, *neuron))
     image, kernel = random_train(9, 2, 3, 5, 5), random(8, 3, 3, 3)
     geometry = ([1, 1], [1, 1], [1, 1], 1)
     torch.library.opcheck(ops.spike_conv2d.default, (image.bytes, 9, kernel, None, None, *geometry, "dense", "cpu"))
-    torch.library.opcheck(ops.spike_conv2d_signgd.default, (image.bytes, 9, kernel, None, None, *geometry, *neuron))
+    torch.library.opcheck(
+        ops.spike_conv2d_signgd.default, (image.bytes, 9, kernel, None, None, None, *geometry, *neuron)
+    )
 
 
 @pytest.mark.parametrize(
@@ -234,5 +318,9 @@ def test_convolution_errors():
         sk.spike_conv2d(train, torch.zeros(4, 3, 3, 3))
     with pytest.raises(ValueError, match="its window does not fit"):
         sk.spike_conv2d(train, torch.zeros(4, 4, 7, 7))
+    with pytest.raises(ValueError, match=r"residual: expected float32 \(8, 2, 4, 3, 3\) on cpu, got"):
+        sk.spike_conv2d_signgd(
+            train, torch.zeros(4, 4, 3, 3), None, torch.zeros(8), "relu", residual=torch.zeros(8, 2, 4)
+        )
     with pytest.raises(ValueError, match=r"eta: expected shape \(8,\)"):
         sk.spike_conv2d_signgd(train, torch.zeros(4, 4, 3, 3), None, torch.zeros(7), "relu")

@@ -152,9 +152,12 @@ def test_ops_satisfy_torch():
     ops, neuron = torch.ops.snn_kernels, (eta, one, zero, one, [], zero, "relu", "triton")
     torch.library.opcheck(ops.spike_linear.default, (train.bytes, 9, weight, None, None, "dense", "triton"))
     shapes = {"test_utils": ("test_schema", "test_faketensor")}
-    torch.library.opcheck(ops.spike_linear_signgd.default, (train.bytes, 9, weight, None, None, *neuron), **shapes)
+    torch.library.opcheck(
+        ops.spike_linear_signgd.default, (train.bytes, 9, weight, None, None, None, *neuron), **shapes
+    )
     image, kernel = random_train(9, 2, 3, 4, 4), random(4, 3, 3, 3)
     geometry = ([1, 1], [1, 1], [1, 1], 1)
     call = (image.bytes, 9, kernel, None, None, *geometry)
     torch.library.opcheck(ops.spike_conv2d.default, (*call, "dense", "triton"), **shapes)
-    torch.library.opcheck(ops.spike_conv2d_signgd.default, (*call, *neuron), **shapes)
+    fused = (*call[:5], None, *geometry, *neuron)
+    torch.library.opcheck(ops.spike_conv2d_signgd.default, fused, **shapes)

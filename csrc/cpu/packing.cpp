@@ -51,4 +51,16 @@ void unpack_cpu(const uint8_t* bytes, void* spikes, DType dtype, int64_t timeste
     unpack_as<uint16_t>(bytes, static_cast<uint16_t*>(spikes), one, timesteps, neurons, threads);
 }
 
+int64_t count_cpu(const uint8_t* bytes, int64_t count) {
+    int64_t ones = 0;
+    for (int64_t i = 0; i < count; ++i) {
+        // Sums of two, of four and of eight bits, side by side in the byte.
+        uint8_t byte = bytes[i];
+        byte = byte - (byte >> 1 & 0x55);
+        byte = (byte & 0x33) + (byte >> 2 & 0x33);
+        ones += (byte + (byte >> 4)) & 0x0f;
+    }
+    return ones;
+}
+
 }  // namespace snn

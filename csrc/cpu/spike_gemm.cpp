@@ -1,82 +1,36 @@
-// Blocks the spike product so that the tables of a block of outputs stay in the L2 cache while all rows pass by, and
-// spreads blocks of outputs and of rows over threads.
+// Blocks the dense spike product so that the tables of a block of outputs stay in the L2 cache while all rows pass by,
+// and spreads blocks of outputs and of rows over threads.
 #include "spike_gemm.h"
 
 #include <algorithm>
 #include <cstring>
 #include <vector>
 
+#include "memory.h"
 #include "neuron_tile.h"
 #include "operand.h"
 #include "spike_gemm_tile.h"
+#include "spike_index.h"
 
 namespace snn {
 namespace {
 
-constexpr int64_t kTableBytes = 384 * 1024;   // of the L2 cache
+constexpr int64_t kTableBytes = 512 * 1024;   // of the L2 cache
 constexpr int kMostOutputs = kTile / kLanes;  // a fused block is one tile of neurons
-
-// Index bytes of every row: [byte group][block of 16 rows][inputs / 8][8 steps][16 rows].
-class IndexBytes {
-  public:
-    IndexBytes(const SpikeGemmProblem& p, const SpikeGemmKernels& kernels, int threads)
-        : blocks((p.rows + kLanes - 1) / kLanes), inputs((p.inputs + 7) / 8), contiguous_(is_contiguous(p)) {
-        const int64_t steps = (p.timesteps + 7) / 8;
-        block_bytes_ = inputs * 8 * kLanes;
-        bytes_.resize(steps * blocks * block_bytes_);
-#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
-        for (int64_t job = 0; job < steps * blocks; ++job)
-            fill(p, kernels, p.bytes + job / blocks * p.group_stride, job % blocks * kLanes,
-                 bytes_.data() + job * block_bytes_);
-    }
-    const uint8_t* at(int64_t group, int64_t block) const {
-        return bytes_.data() + (group * blocks + block) * block_bytes_;
-    }
-
-    const int64_t blocks, inputs;
-
-  private:
-    static bool is_contiguous(const SpikeGemmProblem& p) {
-        for (int64_t k = 1; k < p.inputs; ++k)
-            if (p.input_offset[k] != p.input_offset[k - 1] + 1) return false;
-        return true;
-    }
-
-    void fill(const SpikeGemmProblem& p, const SpikeGemmKernels& kernels, const uint8_t* bytes, int64_t row,
-              uint8_t* out) const {
-        const int lanes = static_cast<int>(std::min<int64_t>(kLanes, p.rows - row));
-        for (int64_t k = 0; k < p.inputs; k += 8, out += 8 * kLanes) {
-            const int count = static_cast<int>(std::min<int64_t>(8, p.inputs - k));
-            uint64_t inputs_of_lane[kLanes] = {};
-            for (int lane = 0; lane < lanes; ++lane) {
-                const uint8_t* from = bytes + p.row_offset[row + lane];
-                uint64_t word = 0;
-                if (contiguous_ && count == 8) {
-                    for (int j = 0; j < 8; ++j) word |= uint64_t{from[p.input_offset[k] + j]} << (8 * j);
-                } else {
-                    for (int j = 0; j < count; ++j) word |= uint64_t{from[p.input_offset[k + j]]} << (8 * j);
-                }
-                inputs_of_lane[lane] = word;
-            }
-            kernels.transpose(inputs_of_lane, out);
-        }
-    }
-
-    bool contiguous_;
-    int64_t block_bytes_;
-    std::vector<uint8_t> bytes_;
-};
 
 // A block of outputs whose tables one thread keeps in its cache, and the blocks of rows it carries past them.
 struct Job {
     int64_t output, outputs, first_block, last_block;
 };
 
-std::vector<Job> jobs_of(const SpikeGemmProblem& p, int64_t row_blocks, int64_t inputs, int threads) {
-    const int64_t table_bytes = std::max<int64_t>(inputs, 1) * kTableFloats * int64_t{sizeof(float)};
-    const int64_t fitting = kTableBytes / table_bytes;
-    int64_t outputs = std::max<int64_t>(kOutputsAtOnce, std::min<int64_t>(fitting, kMostOutputs));
-    outputs -= outputs % kOutputsAtOnce;
+// Outputs whose tables fit in the cache: whole cache lines of currents if possible.
+int64_t outputs_of_job(int64_t table_bytes) {
+    const int64_t fitting = std::min<int64_t>(kTableBytes / std::max<int64_t>(table_bytes, 1), kMostOutputs);
+    const int64_t multiple = fitting >= kLanes ? kLanes : kOutputsAtOnce;
+    return std::max(fitting / multiple * multiple, int64_t{kOutputsAtOnce});
+}
+
+std::vector<Job> jobs_of(const SpikeGemmProblem& p, int64_t row_blocks, int64_t outputs, int threads) {
     const int64_t output_blocks = (p.outputs + outputs - 1) / outputs;
     // Rows are split only as far as the outputs leave threads idle or unevenly loaded.
     const int64_t splits = std::min<int64_t>(row_blocks, output_blocks % threads == 0 ? 1 : 2 * threads);
@@ -88,50 +42,110 @@ std::vector<Job> jobs_of(const SpikeGemmProblem& p, int64_t row_blocks, int64_t 
     return jobs;
 }
 
-// Calls visit(job, byte group, block of rows, currents of the tile [8][outputs][16]) with all groups of a block of rows
-// in order, so that a neuron can follow.
+// The tables of a block of outputs, with the unit and the bias of each.
+class Tables {
+  public:
+    Tables(const SpikeGemmProblem& p, const SpikeGemmKernels& kernels, int64_t outputs)
+        : of_output_(input_blocks(p.inputs) * kTables * kernels.table_entries),
+          fixed_(input_blocks(p.inputs) * kBlockInputs),
+          values_(p.inputs),
+          entries_(outputs * of_output_) {}
+
+    void build(const SpikeGemmProblem& p, const SpikeGemmKernels& kernels, const Job& job) {
+        for (int64_t n = 0; n < job.outputs; ++n) {
+            const int64_t output = job.output + n;
+            unit[n] = kernels.to_fixed_point(p.weight + output * p.inputs, p.amplitude, p.inputs, values_.data(),
+                                             fixed_.data());
+            bias[n] = p.bias ? p.bias[output] : 0.f;
+            kernels.build_tables(fixed_.data(), input_blocks(p.inputs), entries_.data() + n * of_output_);
+        }
+    }
+    const int32_t* data() const { return entries_.data(); }
+
+    float unit[kMostOutputs], bias[kMostOutputs];
+
+  private:
+    int64_t of_output_;
+    std::vector<int32_t> fixed_;  // of one output, with zeros after the last input
+    std::vector<float> values_;
+    Aligned<int32_t> entries_;
+};
+
+// Fetches what a tile's currents are stored to or added to, while the tile is computed: the lines lie far apart, where
+// the hardware does not see them coming.
+void prefetch_currents(const SpikeGemmProblem& p, const Job& job, int64_t t, int64_t block) {
+    if (!p.current) return;
+    constexpr int64_t kLine = 64 / sizeof(float);
+    const int64_t* row = p.current_row + block * kLanes;
+    const int64_t lanes = std::min<int64_t>(kLanes, p.rows - block * kLanes);
+    const bool rows_side_by_side = row[lanes - 1] - row[0] == lanes - 1;
+    for (int64_t s = 0; s < std::min<int64_t>(8, p.timesteps - t); ++s) {
+        const float* current = p.current + (t + s) * p.step_stride + job.output * p.output_stride;
+        if (rows_side_by_side)
+            for (int64_t n = 0; n < job.outputs; ++n) __builtin_prefetch(current + row[0] + n * p.output_stride, 1);
+        else if (p.output_stride == 1)
+            for (int64_t lane = 0; lane < lanes; ++lane)
+                for (int64_t n = 0; n < job.outputs; n += kLine) __builtin_prefetch(current + row[lane] + n, 1);
+    }
+}
+
+// Calls visitor.take(job, first step, block of rows, currents of the tile [8][outputs][16]) with all groups of a block
+// of rows in order, so that a neuron can follow; before each, visitor.expect(job, first step, block of rows).
 template <class MakeVisitor>
 void for_each_tile(const SpikeGemmProblem& p, int threads, MakeVisitor make_visitor) {
     const SpikeGemmKernels& kernels = spike_gemm_kernels_here();
     threads = std::max(threads, 1);
-    const IndexBytes index(p, kernels, threads);
-    const std::vector<Job> jobs = jobs_of(p, index.blocks, index.inputs, threads);
+    const IndexWords index(p, kernels, threads);
+    const int64_t outputs = outputs_of_job(index.blocks * kTables * kernels.table_entries * int64_t{sizeof(int32_t)});
+    const std::vector<Job> jobs = jobs_of(p, index.row_blocks, outputs, threads);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        std::vector<float> tables(kMostOutputs * index.inputs * kTableFloats), bias(kMostOutputs);
-        std::vector<float> tile(8 * kMostOutputs * kLanes);
-        auto visit = make_visitor();
+        Tables tables(p, kernels, outputs);
+        Aligned<float> tile(8 * kMostOutputs * kLanes);
+        auto visitor = make_visitor();
 #pragma omp for schedule(dynamic)
         for (size_t j = 0; j < jobs.size(); ++j) {
             const Job& job = jobs[j];
-            const int outputs = static_cast<int>(job.outputs);
-            kernels.build_tables(p.weight + job.output * p.inputs, p.inputs, outputs, tables.data());
-            for (int n = 0; n < outputs; ++n) bias[n] = p.bias ? p.bias[job.output + n] : 0.f;
+            tables.build(p, kernels, job);
             for (int64_t block = job.first_block; block < job.last_block; ++block)
                 for (int64_t t = 0; t < p.timesteps; t += 8) {
-                    kernels.accumulate(index.at(t / 8, block), tables.data(), bias.data(), index.inputs, outputs,
-                                       tile.data(), int64_t{outputs} * kLanes);
-                    visit(job, t, block, tile.data());
+                    visitor.expect(job, t, block);
+                    kernels.accumulate(index.at(t / 8, block), tables.data(), tables.unit, tables.bias, index.blocks,
+                                       static_cast<int>(job.outputs), tile.data(), job.outputs * kLanes);
+                    visitor.take(job, t, block, tile.data());
                 }
         }
     }
 }
 
-void store(const SpikeGemmProblem& p, const Job& job, int64_t t, int64_t block, const float* tile) {
-    const int64_t row = block * kLanes;
-    const int lanes = static_cast<int>(std::min<int64_t>(kLanes, p.rows - row));
-    const bool side_by_side = p.current_row[row + lanes - 1] - p.current_row[row] == lanes - 1;
+// Writes the currents of a tile. Neighbours in memory are the rows of a convolution or the outputs of a linear map.
+struct StoreCurrents {
+    void expect(const Job& job, int64_t t, int64_t block) const { prefetch_currents(p, job, t, block); }
+    void take(const Job& job, int64_t t, int64_t block, const float* tile) const;
+
+    const SpikeGemmProblem& p;
+    const SpikeGemmKernels& kernels = spike_gemm_kernels_here();
+};
+
+void StoreCurrents::take(const Job& job, int64_t t, int64_t block, const float* tile) const {
+    const int64_t* row = p.current_row + block * kLanes;
+    const int lanes = static_cast<int>(std::min<int64_t>(kLanes, p.rows - block * kLanes));
+    const bool rows_side_by_side = row[lanes - 1] - row[0] == lanes - 1;
     for (int64_t s = 0; s < std::min<int64_t>(8, p.timesteps - t); ++s, tile += job.outputs * kLanes) {
         float* out = p.current + (t + s) * p.step_stride + job.output * p.output_stride;
-        if (side_by_side) {
-            for (int64_t n = 0; n < job.outputs; ++n)
-                std::memcpy(out + n * p.output_stride + p.current_row[row], tile + n * kLanes, lanes * sizeof(float));
-            continue;
+        int64_t n = 0;
+        if (rows_side_by_side) {
+            for (; n < job.outputs; ++n)
+                std::memcpy(out + n * p.output_stride + row[0], tile + n * kLanes, lanes * sizeof(float));
+        } else if (p.output_stride == 1 && lanes == kLanes) {
+            for (; n + kLanes <= job.outputs; n += kLanes) {
+                float* to[kLanes];
+                for (int lane = 0; lane < kLanes; ++lane) to[lane] = out + row[lane] + n;
+                kernels.transpose(tile + n * kLanes, kLanes, to);
+            }
         }
-        for (int lane = 0; lane < lanes; ++lane) {
-            float* to = out + p.current_row[row + lane];
-            for (int64_t n = 0; n < job.outputs; ++n) to[n * p.output_stride] = tile[n * kLanes + lane];
-        }
+        for (int lane = 0; lane < lanes; ++lane)
+            for (int64_t i = n; i < job.outputs; ++i) out[row[lane] + i * p.output_stride] = tile[i * kLanes + lane];
     }
 }
 
@@ -140,20 +154,36 @@ void store(const SpikeGemmProblem& p, const Job& job, int64_t t, int64_t block, 
 class NeuronBlock {
   public:
     NeuronBlock(const SpikeGemmProblem& gemm, const NeuronProblem& neuron) : gemm_(gemm), neuron_(neuron) {
-        for (auto* values : {&x_, &v_, &offset_, &scale_, &parameter_[0], &parameter_[1]}) values->resize(kTile);
+        for (Field* field : fields_)
+            field->values.assign(kTile, field->operand.period == 1 ? field->operand.data[0] : 0.f);
     }
 
-    void operator()(const Job& job, int64_t t, int64_t block, const float* current) {
+    NeuronBlock(const NeuronBlock&) = delete;
+
+    void expect(const Job& job, int64_t t, int64_t block) const {
+        prefetch_currents(gemm_, job, t, block);
+        if (t > 0) return;
+        for (int64_t n = 0; n < job.outputs; ++n) {
+            const int64_t first = (job.output + n) * gemm_.rows + block * kLanes;
+            for (const Field* field : fields_)
+                if (field->operand.period == neuron_.neurons) __builtin_prefetch(field->operand.data + first);
+            __builtin_prefetch(neuron_.input[0].x_out + first, 1);
+            __builtin_prefetch(neuron_.v_out + first, 1);
+        }
+    }
+
+    void take(const Job& job, int64_t t, int64_t block, float* current) {
         const int64_t row = block * kLanes;
         const int lanes = static_cast<int>(std::min<int64_t>(kLanes, gemm_.rows - row));
         if (t == 0) load(job, row, lanes);
+        if (gemm_.current) add(job, t, row, lanes, current);
         Tile tile{};
         tile.count = static_cast<int>(job.outputs) * kLanes;
-        tile.x[0] = x_.data();
-        tile.v = v_.data();
-        tile.offset[0] = offset_.data();
-        tile.scale = scale_.data();
-        for (int k = 0; k < kParameters; ++k) tile.parameter[k] = parameter_[k].data();
+        tile.x[0] = x_.values.data();
+        tile.v = v_.values.data();
+        tile.offset[0] = offset_.values.data();
+        tile.scale = scale_.values.data();
+        for (int k = 0; k < kParameters; ++k) tile.parameter[k] = parameter_[k].values.data();
         const int steps = static_cast<int>(std::min<int64_t>(8, gemm_.timesteps - t));
         TileCurrents currents{};
         for (int s = 0; s < steps; ++s) currents.step[0][s] = current + int64_t{s} * tile.count;
@@ -166,67 +196,73 @@ class NeuronBlock {
     }
 
   private:
+    struct Field {
+        const Operand& operand;
+        std::vector<float> values;  // of the block, [outputs][16]
+    };
+
     void load(const Job& job, int64_t row, int lanes) {
-        const std::pair<const Operand*, float*> operands[] = {{&neuron_.input[0].x, x_.data()},
-                                                              {&neuron_.v, v_.data()},
-                                                              {&neuron_.input[0].offset, offset_.data()},
-                                                              {&neuron_.scale, scale_.data()},
-                                                              {&neuron_.parameter[0], parameter_[0].data()},
-                                                              {&neuron_.parameter[1], parameter_[1].data()}};
-        for (const auto& [operand, values] : operands)
+        for (Field* field : fields_) {
+            const bool read_only = field != &x_ && field != &v_;
+            if (read_only && field->operand.period == 1) continue;
             for (int64_t n = 0; n < job.outputs; ++n)
-                gather(*operand, (job.output + n) * gemm_.rows + row, lanes, values + n * kLanes);
+                gather(field->operand, (job.output + n) * gemm_.rows + row, lanes, field->values.data() + n * kLanes);
+        }
+    }
+
+    void add(const Job& job, int64_t t, int64_t row, int lanes, float* current) const {
+        const int64_t* offset = gemm_.current_row + row;
+        const bool side_by_side = offset[lanes - 1] - offset[0] == lanes - 1;
+        for (int64_t s = 0; s < std::min<int64_t>(8, gemm_.timesteps - t); ++s)
+            for (int64_t n = 0; n < job.outputs; ++n, current += kLanes) {
+                const float* from =
+                    gemm_.current + (t + s) * gemm_.step_stride + (job.output + n) * gemm_.output_stride;
+                if (side_by_side)
+                    for (int lane = 0; lane < lanes; ++lane) current[lane] += from[offset[0] + lane];
+                else
+                    for (int lane = 0; lane < lanes; ++lane) current[lane] += from[offset[lane]];
+            }
     }
 
     void save(const Job& job, int64_t row, int lanes) {
         for (int64_t n = 0; n < job.outputs; ++n) {
             const int64_t to = (job.output + n) * gemm_.rows + row;
-            std::copy_n(x_.data() + n * kLanes, lanes, neuron_.input[0].x_out + to);
-            std::copy_n(v_.data() + n * kLanes, lanes, neuron_.v_out + to);
+            std::copy_n(x_.values.data() + n * kLanes, lanes, neuron_.input[0].x_out + to);
+            std::copy_n(v_.values.data() + n * kLanes, lanes, neuron_.v_out + to);
         }
     }
 
     const SpikeGemmProblem& gemm_;
     const NeuronProblem& neuron_;
     TileKernel kernel_ = tile_kernels_here().neuron[neuron_.model];
-    std::vector<float> x_, v_, offset_, scale_, parameter_[kParameters];
+    Field x_{neuron_.input[0].x, {}}, v_{neuron_.v, {}}, offset_{neuron_.input[0].offset, {}};
+    Field scale_{neuron_.scale, {}}, parameter_[kParameters] = {{neuron_.parameter[0], {}}, {neuron_.parameter[1], {}}};
+    Field* const fields_[4 + kParameters] = {&x_, &v_, &offset_, &scale_, &parameter_[0], &parameter_[1]};
 };
 
 }  // namespace
 
 void spike_gemm_dense_cpu(const SpikeGemmProblem& p, int threads) {
-    for_each_tile(p, threads, [&] {
-        return [&](const Job& job, int64_t t, int64_t block, const float* tile) { store(p, job, t, block, tile); };
-    });
+    for_each_tile(p, threads, [&] { return StoreCurrents{p}; });
+}
+
+void spike_gemm_groups_cpu(SpikeGemm product, const SpikeGemmProblem& first, const SpikeGemmGroups& groups,
+                           int threads) {
+    const int team = static_cast<int>(std::min<int64_t>(std::max(threads, 1), groups.count));
+#pragma omp parallel for num_threads(team) if (team > 1) schedule(dynamic)
+    for (int64_t group = 0; group < groups.count; ++group) {
+        SpikeGemmProblem p = first;
+        p.bytes += group * groups.bytes_stride;
+        p.weight += group * p.outputs * p.inputs;
+        if (p.amplitude) p.amplitude += group * p.inputs;
+        if (p.bias) p.bias += group * p.outputs;
+        p.current += group * p.outputs * p.output_stride;
+        product(p, team > 1 ? 1 : threads);
+    }
 }
 
 void spike_gemm_signgd_cpu(const SpikeGemmProblem& p, const NeuronProblem& neuron, int threads) {
     for_each_tile(p, threads, [&] { return NeuronBlock(p, neuron); });
-}
-
-void spike_gemm_event_cpu(const SpikeGemmProblem& p, const float* weight_by_input, int threads) {
-    constexpr int64_t kMostOutputsOfEvents = 512;  // eight steps of them fill half of the L1 cache
-    const SpikeGemmKernels& kernels = spike_gemm_kernels_here();
-    const int64_t groups = (p.timesteps + 7) / 8;
-#pragma omp parallel num_threads(std::max(threads, 1)) if (threads > 1)
-    {
-        std::vector<float> current(8 * kMostOutputsOfEvents);
-#pragma omp for schedule(dynamic, 16)
-        for (int64_t job = 0; job < groups * p.rows; ++job) {
-            const int64_t t = job / p.rows * 8, row = job % p.rows;
-            for (int64_t first = 0; first < p.outputs; first += kMostOutputsOfEvents) {
-                const int outputs = static_cast<int>(std::min(kMostOutputsOfEvents, p.outputs - first));
-                kernels.accumulate_events(p.bytes + t / 8 * p.group_stride + p.row_offset[row], p.input_offset,
-                                          p.inputs, weight_by_input + first, p.outputs,
-                                          p.bias ? p.bias + first : nullptr, outputs, current.data());
-                const int steps = static_cast<int>(std::min<int64_t>(8, p.timesteps - t));
-                for (int s = 0; s < steps; ++s) {
-                    float* out = p.current + (t + s) * p.step_stride + p.current_row[row] + first * p.output_stride;
-                    for (int n = 0; n < outputs; ++n) out[n * p.output_stride] = current[s * outputs + n];
-                }
-            }
-        }
-    }
 }
 
 }  // namespace snn

@@ -6,7 +6,8 @@
 
 namespace snn {
 
-// current[t, row, n] = bias[n] + sum_k amplitude-scaled weight[n, k] * spike[t, row, k].
+// current[t, row, n] = bias[n] + sum_k weight[n, k] * amplitude[k] * spike[t, row, k], the weights in the fixed-point
+// numbers of spike_gemm_tile.h.
 // Row r's input k is the byte at bytes[row_offset[r] + input_offset[k]] of each byte group: strides of a linear map, or
 // the taps of a convolution window in a zero-padded image.
 struct SpikeGemmProblem {
@@ -16,17 +17,32 @@ struct SpikeGemmProblem {
     const int64_t* row_offset;    // [rows]
     const int64_t* input_offset;  // [inputs]
     const float* weight;          // [outputs, inputs]
+    const float* amplitude;       // [inputs] or null
     const float* bias;            // [outputs] or null
-    float* current;               // element (t, row, n) at t * step_stride + current_row[row] + n * output_stride
+    // Element (t, row, n) at t * step_stride + current_row[row] + n * output_stride: where currents are written or,
+    // with the neuron fused, what is added to them (null for nothing).
+    float* current;
     int64_t step_stride;
     const int64_t* current_row;  // [rows]
     int64_t output_stride;
 };
 
+// Products that differ in where they lie alone: group g reads bytes `bytes_stride` further on than the one before it,
+// and the next weights, amplitudes, biases and currents.
+struct SpikeGemmGroups {
+    int64_t count, bytes_stride;
+};
+
+using SpikeGemm = void (*)(const SpikeGemmProblem& problem, int threads);
+
 void spike_gemm_dense_cpu(const SpikeGemmProblem& problem, int threads);
 
-// Reads only the weights of inputs that fire; silent bytes are skipped whole. `weight_by_input` is [inputs, outputs].
-void spike_gemm_event_cpu(const SpikeGemmProblem& problem, const float* weight_by_input, int threads);
+// Reads only the weights of inputs that fire.
+void spike_gemm_event_cpu(const SpikeGemmProblem& problem, int threads);
+
+// One of the above for every group; `problem` is the first.
+void spike_gemm_groups_cpu(SpikeGemm product, const SpikeGemmProblem& problem, const SpikeGemmGroups& groups,
+                           int threads);
 
 // The dense product followed by the neuron. Neuron (n, row) is number n * rows + row of `neuron`, whose currents are
 // not read: they exist only as a tile in the cache.

@@ -1,129 +1,116 @@
-// See spike_gemm_tile.h. Compiled once per instruction set (SNN_ISA names it); every path adds in the same order.
+// See spike_gemm_tile.h. Compiled once per instruction set (SNN_ISA names it); the sums are exact, so all agree.
 #include "spike_gemm_tile.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
 
 #include "../core/macros.h"
 #if defined(__AVX512F__)
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // gcc 12's own headers
-#include <immintrin.h>
+#include "spike_gemm_avx512.h"
+#else
+#include "spike_gemm_narrow.h"
 #endif
 
 namespace snn::SNN_ISA {
 namespace {
 
-void build_tables(const float* weight, int64_t inputs, int outputs, float* tables) {
-    const int64_t groups = (inputs + kInputsPerByte - 1) / kInputsPerByte;
-    for (int n = 0; n < outputs; ++n) {
-        for (int64_t quad = 0; quad < 2 * groups; ++quad) {
-            float w[4];
-            for (int j = 0; j < 4; ++j) w[j] = 4 * quad + j < inputs ? weight[n * inputs + 4 * quad + j] : 0.f;
-            float* table = tables + (n * 2 * groups + quad) * 16;
-            for (int pattern = 0; pattern < 16; ++pattern) {
-                const float low = (pattern & 1 ? w[0] : 0.f) + (pattern & 2 ? w[1] : 0.f);
-                const float high = (pattern & 4 ? w[2] : 0.f) + (pattern & 8 ? w[3] : 0.f);
-                table[pattern] = low + high;
-            }
-        }
+// The largest power of two by which numbers with this bound on their sums can be multiplied: rounding adds at most half
+// to each summand, and the result has to fit in 31 bits.
+float largest_power(double bound, int64_t inputs) {
+    const double room = (2147483647. - static_cast<double>(inputs)) / bound;
+    return std::ldexp(1.f, bound > 0 ? std::clamp(std::ilogb(room), -126, 126) : 0);
+}
+
+// The larger of the sums of the positive and of the negative numbers: no sum of some of them is beyond it.
+double bound_on_sums(const float* values, int64_t count) {
+    constexpr int kSums = 16;  // side by side, for the vectoriser
+    double size[kSums] = {}, balance[kSums] = {};
+    const auto add = [&](double value, int lane) SNN_INLINE_LAMBDA {
+        size[lane] += std::fabs(value);
+        balance[lane] += value;
+    };
+    int64_t i = 0;
+    for (; i + kSums <= count; i += kSums)
+        for (int lane = 0; lane < kSums; ++lane) add(values[i + lane], lane);
+    for (int lane = 0; i < count; ++i, ++lane) add(values[i], lane);
+    for (int lane = 1; lane < kSums; ++lane) size[0] += size[lane], balance[0] += balance[lane];
+    return (size[0] + std::fabs(balance[0])) / 2;
+}
+
+// The nearest integer, as the vectoriser takes it: a double this large has no bits below 1, and its last 32 bits are
+// the integer.
+SNN_FN int32_t rounded(float value) {
+    const double shifted = static_cast<double>(value) + 6755399441055744.;  // 1.5 * 2^52
+    int64_t bits;
+    std::memcpy(&bits, &shifted, sizeof(bits));
+    return static_cast<int32_t>(bits);
+}
+
+float to_fixed_point(const float* weight, const float* amplitude, int64_t inputs, float* values, int32_t* fixed) {
+    for (int64_t k = 0; k < inputs; ++k) values[k] = amplitude ? weight[k] * amplitude[k] : weight[k];
+    const double bound = bound_on_sums(values, inputs);
+    if (!std::isfinite(bound)) {
+        std::fill_n(fixed, inputs, 0);
+        return std::numeric_limits<float>::quiet_NaN();
+    }
+    // A product with a power of two is exact, so there is one rounding.
+    const float power = largest_power(bound, inputs);
+    for (int64_t k = 0; k < inputs; ++k) fixed[k] = rounded(values[k] * power);
+    return 1 / power;
+}
+
+void interleave(const uint8_t* bytes, uint32_t* words) {
+    for (int j = 0; j < kInputsPerTable; ++j, bytes += kTables * kLanes, words += kLanes)
+        for (int lane = 0; lane < kLanes; ++lane)
+            words[lane] = uint32_t{bytes[lane]} | uint32_t{bytes[kLanes + lane]} << 8 |
+                          uint32_t{bytes[2 * kLanes + lane]} << 16 | uint32_t{bytes[3 * kLanes + lane]} << 24;
+}
+
+// Exchanges the high bits of each byte of `a` with the low bits of `b`; the mask has the low ones.
+SNN_FN void swap_bits(uint32_t& a, uint32_t& b, int shift, uint32_t mask) {
+    const uint32_t different = (a >> shift ^ b) & mask;
+    b ^= different;
+    a ^= different << shift;
+}
+
+// Every byte of the eight words is a row of an 8 x 8 bit matrix: three rounds of block swaps turn it over.
+void transpose_bits(const uint32_t* words, uint32_t* index) {
+    for (int lane = 0; lane < kLanes; ++lane) {
+        uint32_t row[8];
+        for (int j = 0; j < 8; ++j) row[j] = j < kInputsPerTable ? words[j * kLanes + lane] : 0;
+        for (int j = 0; j < 4; ++j) swap_bits(row[j], row[j + 4], 4, 0x0f0f0f0fu);
+        for (int j : {0, 1, 4, 5}) swap_bits(row[j], row[j + 2], 2, 0x33333333u);
+        for (int j : {0, 2, 4, 6}) swap_bits(row[j], row[j + 1], 1, 0x55555555u);
+        for (int step = 0; step < 8; ++step) index[step * kLanes + lane] = row[step];
     }
 }
 
-// Swaps bits of an 8 x 8 bit matrix across its diagonal in three rounds of block swaps.
-SNN_FN uint64_t transpose_bits(uint64_t x) {
-    uint64_t t = (x ^ x >> 7) & 0x00aa00aa00aa00aaull;
-    x ^= t ^ t << 7;
-    t = (x ^ x >> 14) & 0x0000cccc0000ccccull;
-    x ^= t ^ t << 14;
-    t = (x ^ x >> 28) & 0x00000000f0f0f0f0ull;
-    return x ^ t ^ t << 28;
+template <int Outputs, int Steps>
+void accumulate_steps(const uint32_t* index, const int32_t* tables, const float* unit, const float* bias,
+                      int64_t blocks, float* current, int64_t step_stride) {
+    for (int step = 0; step < 8; step += Steps)
+        accumulate_outputs<Outputs, Steps>(index + step * kLanes, tables, unit, bias, blocks,
+                                           current + step * step_stride, step_stride);
 }
 
-void transpose(const uint64_t* inputs_of_lane, uint8_t* index) {
-    uint64_t turned[kLanes];
-    for (int lane = 0; lane < kLanes; ++lane) turned[lane] = transpose_bits(inputs_of_lane[lane]);
-    for (int step = 0; step < 8; ++step)
-        for (int lane = 0; lane < kLanes; ++lane) index[step * kLanes + lane] = turned[lane] >> (8 * step) & 0xff;
-}
-
-#if defined(__AVX512F__)
-
-template <int Outputs>
-void accumulate_outputs(const uint8_t* index, const float* tables, const float* bias, int64_t groups, float* current,
-                        int64_t step_stride) {
-    __m512 sum[8][Outputs];
-    for (int step = 0; step < 8; ++step)
-        for (int n = 0; n < Outputs; ++n) sum[step][n] = _mm512_set1_ps(bias[n]);
-    for (int64_t group = 0; group < groups; ++group, index += 8 * kLanes) {
-        __m512 low[Outputs], high[Outputs];
-        for (int n = 0; n < Outputs; ++n) {
-            const float* table = tables + (n * groups + group) * kTableFloats;
-            low[n] = _mm512_loadu_ps(table);
-            high[n] = _mm512_loadu_ps(table + 16);
-        }
-#pragma GCC unroll 8
-        for (int step = 0; step < 8; ++step) {
-            // The permute looks at the lowest four bits of each lane.
-            const __m512i inputs =
-                _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(index + step * kLanes)));
-            const __m512i upper = _mm512_srli_epi32(inputs, 4);
-            for (int n = 0; n < Outputs; ++n) {
-                sum[step][n] = _mm512_add_ps(sum[step][n], _mm512_permutexvar_ps(inputs, low[n]));
-                sum[step][n] = _mm512_add_ps(sum[step][n], _mm512_permutexvar_ps(upper, high[n]));
-            }
-        }
-    }
-    for (int step = 0; step < 8; ++step)
-        for (int n = 0; n < Outputs; ++n) _mm512_storeu_ps(current + step * step_stride + n * kLanes, sum[step][n]);
-}
-
-#else
-
-template <int Outputs>
-void accumulate_outputs(const uint8_t* index, const float* tables, const float* bias, int64_t groups, float* current,
-                        int64_t step_stride) {
-    for (int n = 0; n < Outputs; ++n)
-        for (int step = 0; step < 8; ++step) {
-            float sum[kLanes];
-            for (int lane = 0; lane < kLanes; ++lane) sum[lane] = bias[n];
-            const float* table = tables + n * groups * kTableFloats;
-            const uint8_t* inputs = index + step * kLanes;
-            for (int64_t group = 0; group < groups; ++group, table += kTableFloats, inputs += 8 * kLanes)
-                for (int lane = 0; lane < kLanes; ++lane) {
-                    sum[lane] += table[inputs[lane] & 15];
-                    sum[lane] += table[16 + (inputs[lane] >> 4)];
-                }
-            for (int lane = 0; lane < kLanes; ++lane) current[step * step_stride + n * kLanes + lane] = sum[lane];
-        }
-}
-
-#endif
-
-void accumulate(const uint8_t* index, const float* tables, const float* bias, int64_t groups, int outputs,
-                float* current, int64_t step_stride) {
+void accumulate(const uint32_t* index, const int32_t* tables, const float* unit, const float* bias, int64_t blocks,
+                int outputs, float* current, int64_t step_stride) {
+    const int64_t table = blocks * kTables * kTableEntries;
     int n = 0;
     for (; n + kOutputsAtOnce <= outputs; n += kOutputsAtOnce)
-        accumulate_outputs<kOutputsAtOnce>(index, tables + n * groups * kTableFloats, bias + n, groups,
-                                           current + n * kLanes, step_stride);
+        accumulate_steps<kOutputsAtOnce, kStepsAtOnce>(index, tables + n * table, unit + n, bias + n, blocks,
+                                                       current + n * kLanes, step_stride);
     for (; n < outputs; ++n)
-        accumulate_outputs<1>(index, tables + n * groups * kTableFloats, bias + n, groups, current + n * kLanes,
-                              step_stride);
-}
-
-void accumulate_events(const uint8_t* row, const int64_t* input_offset, int64_t inputs, const float* weight_by_input,
-                       int64_t weight_stride, const float* bias, int outputs, float* current) {
-    for (int step = 0; step < 8; ++step)
-        for (int n = 0; n < outputs; ++n) current[step * outputs + n] = bias ? bias[n] : 0.f;
-    for (int64_t k = 0; k < inputs; ++k) {
-        uint32_t byte = row[input_offset[k]];
-        const float* __restrict weight = weight_by_input + k * weight_stride;
-        for (float* __restrict sum = current; byte; byte >>= 1, sum += outputs) {
-            if (!(byte & 1)) continue;
-            for (int n = 0; n < outputs; ++n) sum[n] += weight[n];
-        }
-    }
+        accumulate_steps<1, kStepsAtOnce>(index, tables + n * table, unit + n, bias + n, blocks, current + n * kLanes,
+                                          step_stride);
 }
 
 }  // namespace
 
 extern const SpikeGemmKernels spike_gemm_kernels;
-const SpikeGemmKernels spike_gemm_kernels = {build_tables, transpose, accumulate, accumulate_events};
+const SpikeGemmKernels spike_gemm_kernels = {kTableEntries,  to_fixed_point, build_tables, interleave,
+                                             transpose_bits, accumulate,     transpose,    accumulate_events};
 
 }  // namespace snn::SNN_ISA

@@ -1,8 +1,12 @@
 // The kernels of the spike product that are compiled per instruction set.
 //
-// Method of Four Russians with tables in registers: four inputs have sixteen possible partial sums for an output, which
-// is one 512-bit register of floats, and a permute looks up sixteen rows at once. So an output costs one permute and
-// one addition for 4 inputs x 16 rows, where a matrix product costs four fused multiply-adds.
+// Weights become 32-bit fixed-point numbers with a power of two for each output, chosen so that no sum of them
+// overflows. Their sums are exact, so every order of addition, every method and every instruction set gives the same
+// currents: the weights are rounded once, and the sum is when it becomes a float.
+//
+// The dense method is that of Four Russians with tables in registers: five inputs have 32 possible partial sums for an
+// output, which is two 512-bit registers, and a permute of the two looks up sixteen rows at once. So an output costs
+// one permute and one integer addition for 5 inputs x 16 rows, where a matrix product costs five fused multiply-adds.
 #pragma once
 
 #include <cstdint>
@@ -11,33 +15,50 @@
 
 namespace snn {
 
-constexpr int kLanes = 16;         // rows side by side in a register
-constexpr int kInputsPerByte = 8;  // inputs whose spikes at one step share an index byte
-constexpr int kTableFloats = 32;   // the two tables of eight inputs for one output
-constexpr int kOutputsAtOnce = 3;  // outputs whose accumulators for eight steps fit in the registers
+constexpr int kLanes = 16;          // rows side by side in a register
+constexpr int kTables = 4;          // tables whose index bytes share a 32-bit lane
+constexpr int kInputsPerTable = 5;  // of a block of inputs, table q has inputs q, q + 4, q + 8, q + 12 and q + 16
+constexpr int kBlockInputs = kTables * kInputsPerTable;
+constexpr int kOutputsAtOnce = 4;        // outputs whose accumulators for four steps fit in the registers
+constexpr int kEventOutputs = 64;        // outputs that the event method carries in registers
+constexpr int kBlockIndex = 8 * kLanes;  // 32-bit words of index of a block of inputs: [step][lane]
 
-// Partial sums in the order ((w0 s0 + w1 s1) + (w2 s2 + w3 s3)) for every pattern of four spikes, twice per eight
-// inputs: tables[n][k8][32]. Weights past `inputs` count as 0.
-using BuildTables = void (*)(const float* weight, int64_t inputs, int outputs, float* tables);
+inline int64_t input_blocks(int64_t inputs) { return (inputs + kBlockInputs - 1) / kBlockInputs; }
 
-// Index bytes of eight inputs for sixteen rows: spikes[k][lane] are time-packed bytes, index[step][lane] has input k in
-// bit k.
-using Transpose = void (*)(const uint64_t* inputs_of_lane, uint8_t* index);
+// fixed[k] = round(weight[k] * amplitude[k] / unit) for the returned unit, a power of two; NaN where a weight is not
+// finite, and then every current of the output is NaN. `amplitude` may be null.
+using ToFixedPoint = float (*)(const float* weight, const float* amplitude, int64_t inputs, float* scratch,
+                               int32_t* fixed);
 
-// current[s][n][lane] for s < 8, n < outputs: index is [k8][8][16], tables [n][k8][32], bias per output.
-using Accumulate = void (*)(const uint8_t* index, const float* tables, const float* bias, int64_t groups, int outputs,
-                            float* current, int64_t step_stride);
+// Partial sums of one output: fixed is [blocks][20], tables [blocks][4][table_entries], on 64-byte boundaries. What a
+// table holds depends on the instruction set.
+using BuildTables = void (*)(const int32_t* fixed, int64_t blocks, int32_t* tables);
 
-// Event-driven: current[s][n] for s < 8 and `outputs` outputs of one row, adding the weights of the inputs that fire.
-// Input k's time-packed byte is at row[input_offset[k]], its weights at weight_by_input + k * weight_stride.
-using AccumulateEvents = void (*)(const uint8_t* row, const int64_t* input_offset, int64_t inputs,
-                                  const float* weight_by_input, int64_t weight_stride, const float* bias, int outputs,
-                                  float* current);
+// word[j][lane] = the time-packed bytes of inputs 4 j .. 4 j + 3, from bytes[input][lane].
+using Interleave = void (*)(const uint8_t* bytes, uint32_t* words);
+
+// index[step][lane] from word[5][lane]: byte q has the spike of input 4 j + q in bit j, and so looks up table q.
+using TransposeBits = void (*)(const uint32_t* words, uint32_t* index);
+
+// current[s][n][lane] = bias[n] + unit[n] * sum for s < 8, n < outputs. Up to 3 bytes past the index are read.
+using Accumulate = void (*)(const uint32_t* index, const int32_t* tables, const float* unit, const float* bias,
+                            int64_t blocks, int outputs, float* current, int64_t step_stride);
+
+// to[column][row] = from[row * from_stride + column] for 16 x 16 numbers.
+using Transpose = void (*)(const float* from, int64_t from_stride, float* const* to);
+
+// current[n] = bias[n] + unit[n] * (sum over the `count` inputs in `events` of weight[input][n]) for 64 outputs.
+using AccumulateEvents = void (*)(const uint32_t* events, int64_t count, const int32_t* weight, const float* unit,
+                                  const float* bias, float* current);
 
 struct SpikeGemmKernels {
+    int table_entries;
+    ToFixedPoint to_fixed_point;
     BuildTables build_tables;
-    Transpose transpose;
+    Interleave interleave;
+    TransposeBits transpose_bits;
     Accumulate accumulate;
+    Transpose transpose;
     AccumulateEvents accumulate_events;
 };
 

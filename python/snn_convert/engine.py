@@ -10,14 +10,11 @@ from torch import Tensor, fx
 
 from snn_kernels.backends import C
 
-from .packed import LAYOUT, PRODUCTS, Emission, Product, as_dense, common_amplitude
+from .packed import LAYOUT, PRODUCTS, Emission, Product, as_dense, common_amplitude, with_residual
 from .population import Population
-from .rules import AFFINE, SHAPE_ONLY, argument, is_additive
+from .rules import AFFINE, SHAPE_ONLY, is_additive
 
 __all__ = ["Engine", "Kind", "attribute", "call_node"]
-
-# With fewer outputs PyTorch's own product of the unpacked spikes is the faster one.
-FEWEST_OUTPUTS = 16
 
 
 class Kind:
@@ -171,6 +168,10 @@ class Engine:
         if isinstance(first, Emission) and node in self.amplitudes:
             amplitude = getattr(self.network, self.amplitudes[node])
             return Product.of(node, first.train, amplitude, still.__getitem__, self.product_method)
+        if node.target is torch.ops.aten.add.Tensor and not node.kwargs:
+            product = with_residual({source: env[source] for source in moving})
+            if product is not None:
+                return product
         return torch.vmap(one_step)(*(as_dense(env[source]) for source in moving))
 
     def _still(self, node: fx.Node, source: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
@@ -246,11 +247,8 @@ class Engine:
 
     def _takes_trains(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> bool:
         """Whether the packed product is the faster one here."""
-        if node.target not in PRODUCTS or C is None or C.isa != "avx512":
-            return False
-        weight = values[node.args[1]]
-        groups = argument(node, 6, "groups", 1) if node.target is torch.ops.aten.conv2d.default else 1
-        return weight.device.type == "cpu" and groups == 1 and weight.shape[0] >= FEWEST_OUTPUTS
+        packed = C is not None and C.isa != "portable" and node.target in PRODUCTS
+        return packed and values[node.args[1]].device.type == "cpu"
 
 
 def attribute(root: Any, path: str) -> Any:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,10 +17,12 @@ from snn_kernels import (
     spike_linear,
     spike_linear_signgd,
 )
+from snn_kernels.ops.spike_gemm.checks import pair
+from snn_kernels.ops.spike_gemm.rows import convolution_shape
 
 from .rules import argument
 
-__all__ = ["LAYOUT", "PRODUCTS", "Emission", "Product", "as_dense", "common_amplitude"]
+__all__ = ["LAYOUT", "PRODUCTS", "Emission", "Product", "as_dense", "common_amplitude", "with_residual"]
 
 aten = torch.ops.aten
 
@@ -67,7 +69,10 @@ class Emission:
 
 @dataclass
 class Product:
-    """A linear map or convolution of a train, taken when its currents are asked for, or never, by the fused op."""
+    """A linear map or convolution of a train, taken when its currents are asked for, or never, by the fused op.
+
+    ``residual`` is a current ``[T, B, *]`` that is added to it, that of a shortcut.
+    """
 
     train: SpikeTrain
     weight: Tensor
@@ -75,6 +80,7 @@ class Product:
     geometry: tuple[Any, ...] | None  # stride, padding, dilation, groups of a convolution
     amplitude: Tensor
     method: str
+    residual: Tensor | None = None
     _dense: Tensor | None = None
 
     @staticmethod
@@ -96,18 +102,44 @@ class Product:
             self._dense = product(
                 self.train, self.weight, self.bias, *geometry, amplitude=self.amplitude, method=self.method
             )
+            if self.residual is not None:
+                self._dense = self._dense + self.residual
         return self._dense
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``[T, B, *]`` of the currents."""
+        batch, *features = self.train.shape
+        if self.geometry is None:
+            return (self.train.timesteps, batch, *features[:-1], self.weight.shape[0])
+        size = convolution_shape(features[1:], self.weight.shape[2:], *map(pair, self.geometry[:3]))
+        return (self.train.timesteps, batch, self.weight.shape[0], *size)
 
     def fires(self, eta: Tensor, activation: tuple, **neuron: Any) -> tuple[SpikeTrain, NeuronState]:
         """The train of the unary neurons behind the product, whose currents never exist in memory."""
         fused = spike_linear_signgd if self.geometry is None else spike_conv2d_signgd
         geometry = self.geometry or ()
-        return fused(self.train, self.weight, self.bias, eta, activation, *geometry, amplitude=self.amplitude, **neuron)
+        neuron |= {"amplitude": self.amplitude, "residual": self.residual}
+        return fused(self.train, self.weight, self.bias, eta, activation, *geometry, **neuron)
 
 
 def as_dense(value: Any) -> Any:
     """A value as the affine operations of PyTorch take it."""
     return value.dense() if isinstance(value, (Emission, Product)) else value
+
+
+def with_residual(summands: Mapping[fx.Node, Any]) -> Product | None:
+    """The sum of two currents as one product with the other as its residual; ``None`` where there is no such product:
+    one that no other node reads, of the shape of the other current."""
+    products = [node for node, value in summands.items() if isinstance(value, Product) and len(node.users) == 1]
+    if len(summands) != 2 or not products:
+        return None
+    largest = max(products, key=lambda node: summands[node].weight[0].numel())
+    (other,) = (as_dense(value) for node, value in summands.items() if node is not largest)
+    product = summands[largest]
+    if product.residual is not None or product.shape != other.shape:
+        return None
+    return replace(product, residual=other)
 
 
 def common_amplitude(scale: Tensor, dim: int) -> Tensor | None:

@@ -36,14 +36,19 @@ def spike_linear(
         weight: ``[N, K]`` float32, float16 or bfloat16.
         bias: ``[N]`` or ``None``.
         amplitude: what a spike of each input is worth: a number or ``[K]``. It is folded into the weights.
-        method: ``dense`` (sums of four inputs looked up in registers, AVX-512), ``event`` (only the weights of inputs
-            that fire are read), ``unpack`` (PyTorch's own product of the dense spikes) or ``auto``: ``event`` where
-            less than a tenth of the bits are 1, else ``dense`` with AVX-512, else ``unpack``. The ``triton`` backend
-            has ``dense`` alone, on tensor cores, which ``auto`` takes.
+        method: ``dense`` (sums of five inputs looked up in registers), ``event`` (only the weights of inputs that fire
+            are read), ``unpack`` (PyTorch's own product of the dense spikes) or ``auto``: ``unpack`` for fewer than 8
+            rows; else ``event`` for at least 64 outputs and less than a tenth of the bits 1 (with AVX2 a fifth, without
+            either a twentieth); else ``dense`` with AVX-512 or AVX2; else ``unpack``. The ``triton`` backend has
+            ``dense`` alone, on tensor cores, which ``auto`` takes.
         backend: ``None`` for the fastest here, or a name that runs or raises.
 
     Returns:
-        Currents ``[T, *batch, N]`` in float32, accumulated in float32 in a fixed order. On the ``triton`` backend
+        Currents ``[T, *batch, N]`` in float32. ``dense`` and ``event`` round ``weight * amplitude`` once, to 32-bit
+        fixed-point numbers. Their unit is a power of two for each output, at most about ``2**-30`` of the larger of the
+        sums of its positive and of its negative weights. They are added exactly and the sum is rounded to float32, so
+        both methods give the same currents, bit for bit, on every instruction set. An output with a weight that is not
+        finite has NaN for all currents. ``unpack`` accumulates as PyTorch does. On the ``triton`` backend
         weights are float16 numbers scaled by a power of two for each output: float16 ones exactly, bfloat16 ones up to
         ``2**-39`` of the largest weight of the output, and float32 ones (or an amplitude for each input) as the sum of
         two, up to that and ``2**-23`` of the weight itself, the size of a rounding of one float32 addition.
@@ -150,7 +155,8 @@ def _linear(bytes, timesteps, weight, bias, amplitude, method, backend):
         from .triton_launch import linear_triton
 
         return linear_triton(bytes, timesteps, weight, bias, amplitude)
-    method = resolve_method(method, bytes, timesteps, weight.shape[0])
+    rows = bytes.shape[1:-1].numel()
+    method = resolve_method(method, bytes, timesteps, rows, weight.shape[0])
     if method == "unpack":
         return linear_reference(bytes, timesteps, weight, bias, amplitude).contiguous()
     return linear_cpu(bytes, timesteps, weight, bias, amplitude, method)
@@ -161,14 +167,15 @@ def _conv2d(bytes, timesteps, weight, bias, amplitude, stride, padding, dilation
     geometry = (stride, padding, dilation)
     if backend == "reference":
         return convolution_reference(bytes, timesteps, weight, bias, amplitude, *geometry, groups).contiguous()
+    size = torch.Size(convolution_shape(bytes.shape[-2:], weight.shape[-2:], *geometry))
     if backend == "triton":
         from .triton_launch import convolution_triton
 
-        size = convolution_shape(bytes.shape[-2:], weight.shape[-2:], *geometry)
         out = _empty_currents(bytes, (timesteps, bytes.shape[1], weight.shape[0], *size), backend)
         convolution_triton(bytes, timesteps, weight, bias, amplitude, geometry, groups, out)
         return out
-    method = resolve_method(method, bytes, timesteps, weight.shape[0] // groups)
+    rows = bytes.shape[1] * size.numel()
+    method = resolve_method(method, bytes, timesteps, rows, weight.shape[0] // groups)
     if method == "unpack":
         return convolution_reference(bytes, timesteps, weight, bias, amplitude, *geometry, groups).contiguous()
     return convolution_cpu(bytes, timesteps, weight, bias, amplitude, *geometry, groups, method)

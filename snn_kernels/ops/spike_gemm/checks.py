@@ -12,7 +12,7 @@ from ...checks import kind
 from ...spike_train import SpikeTrain
 from .rows import convolution_shape
 
-__all__ = ["BACKENDS", "METHODS", "checked_convolution", "checked_linear", "choose_product"]
+__all__ = ["BACKENDS", "METHODS", "checked_convolution", "checked_linear", "choose_product", "pair"]
 
 BACKENDS = ("triton", "cpu", "reference")
 METHODS = ("auto", "dense", "event", "unpack")
@@ -47,7 +47,7 @@ def checked_convolution(
         raise ValueError(
             f"weight: expected [N, {channels} / groups, kh, kw], N a multiple of groups={groups}, got {kind(weight)}"
         )
-    geometry = [_pair(value) for value in (stride, padding, dilation)]
+    geometry = [pair(value) for value in (stride, padding, dilation)]
     if min(convolution_shape(train.shape[2:], weight.shape[2:], *geometry)) < 1:
         raise ValueError(f"weight: its window does not fit into a train of shape {tuple(train.shape)}: {kind(weight)}")
     return _amplitude(amplitude, channels, train), geometry
@@ -88,5 +88,6 @@ def _amplitude(amplitude: Tensor | float | None, channels: int, train: SpikeTrai
     return amplitude.float().expand(channels)
 
 
-def _pair(value: int | Sequence[int]) -> list[int]:
+def pair(value: int | Sequence[int]) -> list[int]:
+    """One number a spatial dimension from one for both or one each."""
     return [value, value] if isinstance(value, int) else list(value)

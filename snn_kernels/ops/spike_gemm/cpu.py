@@ -8,81 +8,85 @@ import torch
 from torch import Tensor
 
 from ...backends import C
-from ...spike_train import SpikeTrain
 from .rows import Rows, convolution_rows, convolution_shape, linear_rows
 
 __all__ = ["convolution_cpu", "linear_cpu", "product_arguments", "resolve_method"]
 
-# Below this share of ones the event method is taken; `python -m bench --experiment density` shows the crossover.
-EVENT_DENSITY = 0.1
-# With fewer outputs a window the index bytes cost more than the sums they look up.
-FEWEST_DENSE_OUTPUTS = 8
+# Below this share of ones the event method is the fastest, by instruction set: `python -m bench --experiment density`.
+EVENT_DENSITY = {"avx512": 0.1, "avx2": 0.2, "portable": 0.05}
+# With fewer outputs (of a group) sorting the spikes costs more than it saves: they are added 64 at a time.
+FEWEST_EVENT_OUTPUTS = 64
+# With fewer rows PyTorch's product is done before the packed ones have prepared the weights.
+FEWEST_ROWS = 8
 
 
-def resolve_method(method: str, bytes: Tensor, timesteps: int, outputs: int) -> str:
-    """``auto`` as a named method: by the density of the train, the outputs a group has and the instruction set."""
+def resolve_method(method: str, bytes: Tensor, timesteps: int, rows: int, outputs: int) -> str:
+    """``auto`` as a named method: by the sizes, the density of the train and the instruction set."""
     if method != "auto":
         return method
-    if SpikeTrain(bytes, timesteps).firing_rate() < EVENT_DENSITY:
+    if rows < FEWEST_ROWS:
+        return "unpack"
+    sparse = EVENT_DENSITY[C.isa] * timesteps * bytes.shape[1:].numel()
+    if outputs >= FEWEST_EVENT_OUTPUTS and _count(bytes) < sparse:
         return "event"
-    return "dense" if C.isa == "avx512" and outputs >= FEWEST_DENSE_OUTPUTS else "unpack"
+    return "unpack" if C.isa == "portable" else "dense"
+
+
+def _count(bytes: Tensor) -> int:
+    bytes = bytes.contiguous()
+    return C.count_cpu(bytes.data_ptr(), bytes.numel())
 
 
 def product_arguments(
-    rows: Rows, timesteps: int, weight: Tensor, bias: Tensor | None
-) -> tuple[tuple, tuple[Tensor, ...]]:
+    rows: Rows, timesteps: int, weight: Tensor, bias: Tensor | None, amplitude: Tensor | None, groups: int = 1
+) -> tuple[tuple, tuple[Tensor | None, ...]]:
     """The arguments of ``spike_gemm_problem`` in csrc/bindings.cpp, and the tensors whose addresses they hold.
 
-    ``weight`` is a contiguous float32 ``[N, K]``.
+    ``weight`` is ``[N, C / groups, ...]``; ``amplitude`` is ``[C]``, one for the inputs of a channel. With groups the
+    arguments are those of the first.
     """
+    weight = weight.float().flatten(1).contiguous()
+    bias = None if bias is None else bias.float().contiguous()
+    if amplitude is not None:
+        amplitude = amplitude.repeat_interleave(groups * weight.shape[1] // max(amplitude.numel(), 1))
     arguments = (
         timesteps,
         rows.row.numel(),
         rows.input.numel(),
-        weight.shape[0],
+        weight.shape[0] // groups,
         rows.bytes.data_ptr(),
         rows.bytes.stride(0),
         rows.row.data_ptr(),
         rows.input.data_ptr(),
         weight.data_ptr(),
+        0 if amplitude is None else amplitude.data_ptr(),
         0 if bias is None else bias.data_ptr(),
     )
-    return arguments, (*rows, weight, *([] if bias is None else [bias]))
+    return arguments, (*rows, weight, bias, amplitude)
 
 
-def folded(weight: Tensor, amplitude: Tensor | None) -> Tensor:
-    """``weight[N, C, ...]`` in float32 with each input channel's amplitude multiplied in, contiguous."""
-    weight = weight.float()
-    if amplitude is not None:
-        weight = weight * amplitude.reshape(-1, *[1] * (weight.ndim - 2))
-    return weight.contiguous()
+def _empty_currents(*shape: int) -> Tensor:
+    out = torch.empty(shape)
+    C.prefer_huge_pages(out.data_ptr(), out.nbytes)
+    return out
 
 
 def _product(
-    rows: Rows,
-    timesteps: int,
-    weight: Tensor,
-    bias: Tensor | None,
-    out: Tensor,
-    row_out: Tensor,
-    output_stride: int,
-    method: str,
+    product: tuple, out: Tensor, row_out: Tensor, output_stride: int, method: str, groups: tuple[int, int] = (1, 0)
 ) -> None:
-    bias = None if bias is None else bias.float().contiguous()
-    arguments, _alive = product_arguments(rows, timesteps, weight, bias)
-    by_input = weight.t().contiguous() if method == "event" else None
+    arguments, _alive = product
     current = (out.data_ptr(), out.stride(0), row_out.data_ptr(), output_stride)
-    C.spike_gemm_cpu(arguments, current, 0 if by_input is None else by_input.data_ptr(), torch.get_num_threads())
+    C.spike_gemm_cpu(method, arguments, current, groups, torch.get_num_threads())
 
 
 def linear_cpu(
     bytes: Tensor, timesteps: int, weight: Tensor, bias: Tensor | None, amplitude: Tensor | None, method: str
 ) -> Tensor:
-    out = torch.empty((timesteps, *bytes.shape[1:-1], weight.shape[0]))
+    out = _empty_currents(timesteps, *bytes.shape[1:-1], weight.shape[0])
     if out.numel():
         rows = linear_rows(bytes)
         row_out = torch.arange(rows.row.numel()) * weight.shape[0]
-        _product(rows, timesteps, folded(weight, amplitude), bias, out, row_out, 1, method)
+        _product(product_arguments(rows, timesteps, weight, bias, amplitude), out, row_out, 1, method)
     return out
 
 
@@ -99,17 +103,12 @@ def convolution_cpu(
     method: str,
 ) -> Tensor:
     size = convolution_shape(bytes.shape[-2:], weight.shape[-2:], stride, padding, dilation)
-    out = torch.empty((timesteps, bytes.shape[1], weight.shape[0], *size))
+    out = _empty_currents(timesteps, bytes.shape[1], weight.shape[0], *size)
     if not out.numel():
         return out
     area = size[0] * size[1]
     row_out = (torch.arange(out.shape[1]).unsqueeze(1) * out.stride(1) + torch.arange(area)).reshape(-1)
-    inputs, outputs = weight.shape[1], weight.shape[0] // groups
-    for group in range(groups):
-        channels = slice(group * inputs, (group + 1) * inputs)
-        members = slice(group * outputs, (group + 1) * outputs)
-        rows = convolution_rows(bytes, channels, weight.shape[-2:], stride, padding, dilation)
-        part = folded(weight[members], None if amplitude is None else amplitude[channels]).flatten(1)
-        group_bias = None if bias is None else bias[members]
-        _product(rows, timesteps, part, group_bias, out[:, :, members], row_out, area, method)
+    rows = convolution_rows(bytes, weight.shape[1], weight.shape[-2:], stride, padding, dilation)
+    product = product_arguments(rows, timesteps, weight, bias, amplitude, groups)
+    _product(product, out, row_out, area, method, (groups, weight.shape[1] * rows.bytes.stride(2)))
     return out

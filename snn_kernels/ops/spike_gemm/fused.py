@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...activations import ActivationSpec, resolve
 from ...backends import C, choose
-from ...checks import checked_eta, checked_field
+from ...checks import checked_eta, checked_field, kind
 from ...layout import Order, empty_steps
 from ...spike_train import SpikeTrain, groups_of
 from ..neuron import run_neuron
@@ -17,8 +17,8 @@ from ..neuron.extension import neuron_arguments
 from ..neuron.reference import Momentum, Operands, State
 from ..neuron.state import NeuronState
 from .checks import BACKENDS, checked_convolution, checked_linear
-from .cpu import folded, product_arguments
-from .rows import Rows, convolution_rows, convolution_shape, linear_rows
+from .cpu import product_arguments
+from .rows import convolution_rows, convolution_shape, linear_rows, offsets
 
 __all__ = ["spike_conv2d_signgd", "spike_linear_signgd"]
 
@@ -33,6 +33,7 @@ def spike_linear_signgd(
     activation: ActivationSpec,
     *,
     amplitude: Field | None = None,
+    residual: Tensor | None = None,
     offset: Field = 1.0,
     x0: Field = 0.0,
     scale: Field = 1.0,
@@ -47,6 +48,7 @@ def spike_linear_signgd(
 
     Args:
         train, weight, bias, amplitude: as in ``spike_linear``: ``[*batch, K]`` to ``[*batch, N]``.
+        residual: currents ``[T, *batch, N]`` in float32 that are added to the product's (a shortcut's), or ``None``.
         eta, activation, offset, scale, v0, state: as in ``signgd``; ``x0`` is the decoded input before the first step.
         backend: ``None`` for the fastest here, or a name that runs or raises.
 
@@ -59,10 +61,11 @@ def spike_linear_signgd(
     """
     amplitude = checked_linear(train, weight, bias, amplitude)
     shape = (*train.shape[:-1], weight.shape[0])
+    _check_residual(residual, train, shape)
     neuron = _checked_neuron(train, shape, eta, activation, offset, x0, scale, v0, state)
     backend = choose(backend, train.device, BACKENDS)
     bytes, x, v = torch.ops.snn_kernels.spike_linear_signgd(
-        train.bytes, train.timesteps, weight, bias, amplitude, *neuron, backend
+        train.bytes, train.timesteps, weight, bias, amplitude, residual, *neuron, backend
     )
     return SpikeTrain(bytes, train.timesteps), NeuronState(x, v)
 
@@ -79,6 +82,7 @@ def spike_conv2d_signgd(
     groups: int = 1,
     *,
     amplitude: Field | None = None,
+    residual: Tensor | None = None,
     offset: Field = 1.0,
     x0: Field = 0.0,
     scale: Field = 1.0,
@@ -89,17 +93,26 @@ def spike_conv2d_signgd(
     """:func:`~snn_kernels.spike_conv2d` and :func:`~snn_kernels.signgd`, fused: see :func:`spike_linear_signgd`.
 
     ``[B, C, H, W]`` to ``[B, N, H', W']``; in memory the neurons lie channel by channel, on the ``triton`` backend
-    channels last. With ``groups`` above 1 nothing is fused: the two ops run apart.
+    channels last. With ``groups`` above 1, and on ``triton`` with a residual, nothing is fused: the two ops run apart.
     """
     amplitude, geometry = checked_convolution(train, weight, bias, amplitude, stride, padding, dilation, groups)
     size = convolution_shape(train.shape[2:], weight.shape[2:], *geometry)
     shape = (train.shape[0], weight.shape[0], *size)
+    _check_residual(residual, train, shape)
     neuron = _checked_neuron(train, shape, eta, activation, offset, x0, scale, v0, state)
     backend = choose(backend, train.device, BACKENDS)
     bytes, x, v = torch.ops.snn_kernels.spike_conv2d_signgd(
-        train.bytes, train.timesteps, weight, bias, amplitude, *geometry, groups, *neuron, backend
+        train.bytes, train.timesteps, weight, bias, amplitude, residual, *geometry, groups, *neuron, backend
     )
     return SpikeTrain(bytes, train.timesteps), NeuronState(x, v)
+
+
+def _check_residual(residual: Tensor | None, train: SpikeTrain, shape: tuple[int, ...]) -> None:
+    if residual is None:
+        return
+    expected = (train.timesteps, *shape)
+    if residual.shape != expected or residual.dtype != torch.float32 or residual.device != train.device:
+        raise ValueError(f"residual: expected float32 {expected} on {train.device}, got {kind(residual)}")
 
 
 def _checked_neuron(train, shape, eta, activation, offset, x0, scale, v0, state) -> tuple:
@@ -125,13 +138,13 @@ def _checked_neuron(train, shape, eta, activation, offset, x0, scale, v0, state)
 NEURON_SCHEMA = "Tensor eta, Tensor offset, Tensor x, Tensor scale, Tensor[] parameters, Tensor v, str activation"
 torch.library.define(
     "snn_kernels::spike_linear_signgd",
-    "(Tensor bytes, int timesteps, Tensor weight, Tensor? bias, Tensor? amplitude, "
+    "(Tensor bytes, int timesteps, Tensor weight, Tensor? bias, Tensor? amplitude, Tensor? residual, "
     f"{NEURON_SCHEMA}, str backend) -> (Tensor, Tensor, Tensor)",
 )
 torch.library.define(
     "snn_kernels::spike_conv2d_signgd",
-    "(Tensor bytes, int timesteps, Tensor weight, Tensor? bias, Tensor? amplitude, int[] stride, int[] padding, "
-    f"int[] dilation, int groups, {NEURON_SCHEMA}, str backend) -> (Tensor, Tensor, Tensor)",
+    "(Tensor bytes, int timesteps, Tensor weight, Tensor? bias, Tensor? amplitude, Tensor? residual, int[] stride, "
+    f"int[] padding, int[] dilation, int groups, {NEURON_SCHEMA}, str backend) -> (Tensor, Tensor, Tensor)",
 )
 
 
@@ -158,73 +171,83 @@ def _convolution_outputs(bytes, timesteps, weight, geometry, backend) -> tuple[O
 
 
 @torch.library.register_fake("snn_kernels::spike_linear_signgd")
-def _linear_fake(bytes, timesteps, weight, bias, amplitude, eta, offset, x, scale, parameters, v, activation, backend):
-    return _linear_outputs(bytes, timesteps, weight, backend)[1]
+def _linear_fake(bytes, timesteps, weight, bias, amplitude, residual, *neuron_and_backend):
+    return _linear_outputs(bytes, timesteps, weight, neuron_and_backend[-1])[1]
 
 
 @torch.library.register_fake("snn_kernels::spike_conv2d_signgd")
 def _convolution_fake(
-    bytes, timesteps, weight, bias, amplitude, stride, padding, dilation, groups, *neuron_and_backend
+    bytes, timesteps, weight, bias, amplitude, residual, stride, padding, dilation, groups, *neuron_and_backend
 ):
     backend = neuron_and_backend[-1]
     return _convolution_outputs(bytes, timesteps, weight, (stride, padding, dilation), backend)[1]
 
 
 @torch.library.impl("snn_kernels::spike_linear_signgd", "CompositeExplicitAutograd")
-def _linear(bytes, timesteps, weight, bias, amplitude, eta, offset, x, scale, parameters, v, activation, backend):
+def _linear(bytes, timesteps, weight, bias, amplitude, residual, *neuron_and_backend):
+    *neuron, backend = neuron_and_backend
     order, outputs = _linear_outputs(bytes, timesteps, weight, backend)
-    neuron = (eta, offset, x, scale, parameters, v, activation)
-    if backend == "reference":
-        current = torch.ops.snn_kernels.spike_linear(bytes, timesteps, weight, bias, amplitude, "auto", backend)
-        return _apart(current, neuron, outputs, backend)
-    if outputs[2].numel() and backend == "triton":
+    if not outputs[2].numel():
+        return outputs
+    if backend == "cpu":
+        product = product_arguments(linear_rows(bytes), timesteps, weight, bias, amplitude)
+        _fused(product, timesteps, residual, -1, neuron, order, outputs)
+    elif backend == "triton" and residual is None:
         from .triton_launch import linear_signgd_triton
 
         linear_signgd_triton(bytes, timesteps, weight, bias, amplitude, neuron, order, outputs)
-    elif outputs[2].numel():
-        _fused(linear_rows(bytes), timesteps, folded(weight, amplitude), bias, neuron, order, outputs)
+    else:
+        current = torch.ops.snn_kernels.spike_linear(bytes, timesteps, weight, bias, amplitude, "auto", backend)
+        _apart(current, residual, neuron, outputs, backend)
     return outputs
 
 
 @torch.library.impl("snn_kernels::spike_conv2d_signgd", "CompositeExplicitAutograd")
-def _convolution(bytes, timesteps, weight, bias, amplitude, stride, padding, dilation, groups, *neuron_and_backend):
+def _convolution(
+    bytes, timesteps, weight, bias, amplitude, residual, stride, padding, dilation, groups, *neuron_and_backend
+):
     *neuron, backend = neuron_and_backend
     geometry = (stride, padding, dilation)
     order, outputs = _convolution_outputs(bytes, timesteps, weight, geometry, backend)
-    if backend == "reference" or groups > 1:
-        current = torch.ops.snn_kernels.spike_conv2d(
-            bytes, timesteps, weight, bias, amplitude, *geometry, groups, "auto", backend
-        )
-        return _apart(current, neuron, outputs, backend)
-    if outputs[2].numel() and backend == "triton":
+    if not outputs[2].numel():
+        return outputs
+    if backend == "cpu" and groups == 1:
+        rows = convolution_rows(bytes, weight.shape[1], weight.shape[-2:], *geometry)
+        product = product_arguments(rows, timesteps, weight, bias, amplitude)
+        _fused(product, timesteps, residual, 2, neuron, order, outputs)
+    elif backend == "triton" and groups == 1 and residual is None:
         from .triton_launch import convolution_signgd_triton
 
         convolution_signgd_triton(bytes, timesteps, weight, bias, amplitude, geometry, neuron, order, outputs)
-    elif outputs[2].numel():
-        rows = convolution_rows(bytes, slice(None), weight.shape[-2:], *geometry)
-        _fused(rows, timesteps, folded(weight, amplitude).flatten(1), bias, neuron, order, outputs)
+    else:
+        current = torch.ops.snn_kernels.spike_conv2d(
+            bytes, timesteps, weight, bias, amplitude, *geometry, groups, "auto", backend
+        )
+        _apart(current, residual, neuron, outputs, backend)
     return outputs
 
 
-def _apart(current: Tensor, neuron: Sequence, outputs: tuple, backend: str) -> tuple[Tensor, Tensor, Tensor]:
+def _apart(current: Tensor, residual: Tensor | None, neuron: Sequence, outputs: tuple, backend: str) -> None:
     eta, offset, x, scale, parameters, v, activation = neuron
     operands = Operands([offset], scale, parameters)
+    current = current if residual is None else current + residual
     bytes, after = run_neuron([current], eta, activation, operands, State((x,), v), Momentum(), backend)
-    return tuple(out.copy_(value) for out, value in zip(outputs, (bytes, after.x[0], after.v)))
+    for out, value in zip(outputs, (bytes, after.x[0], after.v)):
+        out.copy_(value)
 
 
 def _fused(
-    rows: Rows,
+    product: tuple,
     timesteps: int,
-    weight: Tensor,
-    bias: Tensor | None,
+    residual: Tensor | None,
+    feature_dim: int,
     neuron: Sequence,
     order: Order,
     outputs: tuple[Tensor, Tensor, Tensor],
 ) -> None:
     eta, offset, x, scale, parameters, v, activation = neuron
-    bias = None if bias is None else bias.float().contiguous()
-    product, _alive = product_arguments(rows, timesteps, weight, bias)
+    product_numbers, _alive = product
+    added, _alive_as_well = _residual_argument(residual, feature_dim)
     bytes, x_out, v_out = outputs
     arguments, _alive_too = neuron_arguments(
         activation,
@@ -239,4 +262,13 @@ def _fused(
         order,
         (bytes, [x_out], v_out, []),
     )
-    C.spike_gemm_signgd_cpu(product, arguments, torch.get_num_threads())
+    C.spike_gemm_signgd_cpu(product_numbers, added, arguments, torch.get_num_threads())
+
+
+def _residual_argument(residual: Tensor | None, feature_dim: int) -> tuple[tuple[int, int, int, int], Tensor | None]:
+    """``CurrentArgument`` of csrc/bindings.cpp, and the tensor of row offsets whose address it holds."""
+    if residual is None:
+        return (0, 0, 0, 0), None
+    features_last = residual.movedim(feature_dim, -1)
+    rows = offsets(features_last.shape[1:-1], features_last.stride()[1:-1])
+    return (residual.data_ptr(), residual.stride(0), rows.data_ptr(), residual.stride(feature_dim)), rows

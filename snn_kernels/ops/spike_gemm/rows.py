@@ -48,21 +48,21 @@ def convolution_shape(
 
 def convolution_rows(
     bytes: Tensor,
-    channels: slice,
+    channels: int,
     kernel: Sequence[int],
     stride: Sequence[int],
     padding: Sequence[int],
     dilation: Sequence[int],
 ) -> Rows:
-    """Rows of ``[G, B, C, H, W]``, one for each ``(b, y, x)`` of the output; inputs are ``(c, ky, kx)``.
+    """Rows of ``[G, B, C, H, W]``, one for each ``(b, y, x)`` of the output; inputs are ``(c, ky, kx)`` of the first
+    ``channels`` channels, those of a group.
 
     Padding is silence: zero bytes around a copy of the train, which is 32 times smaller than its currents.
     """
     out = convolution_shape(bytes.shape[-2:], kernel, stride, padding, dilation)
     if any(padding):
         bytes = F.pad(bytes, (padding[1], padding[1], padding[0], padding[0]))
-    bytes = bytes[:, :, channels]
     _, batch, channel, row, column = bytes.stride()
     rows = offsets((bytes.shape[1], *out), (batch, row * stride[0], column * stride[1]))
-    inputs = offsets((bytes.shape[2], *kernel), (channel, row * dilation[0], column * dilation[1]))
+    inputs = offsets((channels, *kernel), (channel, row * dilation[0], column * dilation[1]))
     return Rows(bytes, rows, inputs)

@@ -1,0 +1,99 @@
+// The event-driven spike product: a block of rows at a time, so that the weights its spikes name come from the cache.
+#include <algorithm>
+#include <vector>
+
+#include "memory.h"
+#include "spike_gemm.h"
+#include "spike_gemm_tile.h"
+#include "spike_index.h"
+
+namespace snn {
+namespace {
+
+constexpr int64_t kRows = 64;  // whose spikes read a block of weights in turn
+
+// Fixed-point weights with the outputs of one input side by side: [block of 64 outputs][inputs][64].
+struct EventWeights {
+    EventWeights(const SpikeGemmProblem& p, const SpikeGemmKernels& kernels, int threads)
+        : blocks((p.outputs + kEventOutputs - 1) / kEventOutputs),
+          weight(blocks * p.inputs * kEventOutputs),
+          unit(blocks * kEventOutputs),
+          bias(blocks * kEventOutputs) {
+#pragma omp parallel num_threads(threads) if (threads > 1)
+        {
+            std::vector<int32_t> fixed(p.inputs);
+            std::vector<float> values(p.inputs);
+#pragma omp for schedule(static)
+            for (int64_t block = 0; block < blocks; ++block)
+                for (int64_t n = 0; n < kEventOutputs; ++n) fill(p, kernels, block, n, values.data(), fixed.data());
+        }
+    }
+
+    void fill(const SpikeGemmProblem& p, const SpikeGemmKernels& kernels, int64_t block, int64_t n, float* values,
+              int32_t* fixed) {
+        const int64_t output = block * kEventOutputs + n;
+        int32_t* to = weight.data() + block * p.inputs * kEventOutputs + n;
+        const bool exists = output < p.outputs;
+        unit[output] =
+            exists ? kernels.to_fixed_point(p.weight + output * p.inputs, p.amplitude, p.inputs, values, fixed) : 0.f;
+        bias[output] = exists && p.bias ? p.bias[output] : 0.f;
+        for (int64_t k = 0; k < p.inputs; ++k) to[k * kEventOutputs] = exists ? fixed[k] : 0;
+    }
+
+    const int64_t blocks;
+    Aligned<int32_t> weight;
+    std::vector<float> unit, bias;
+};
+
+// Writes 64 outputs of sixteen rows at one step: currents[row][64].
+void store(const SpikeGemmProblem& p, const SpikeGemmKernels& kernels, int64_t t, const int64_t* row, int rows,
+           int64_t output, const float* currents) {
+    float* out = p.current + t * p.step_stride + output * p.output_stride;
+    const int64_t outputs = std::min<int64_t>(kEventOutputs, p.outputs - output);
+    const bool rows_side_by_side = rows == kLanes && row[kLanes - 1] - row[0] == kLanes - 1;
+    int64_t n = 0;
+    if (rows_side_by_side)
+        for (; n + kLanes <= outputs; n += kLanes) {
+            float* to[kLanes];
+            for (int i = 0; i < kLanes; ++i) to[i] = out + row[0] + (n + i) * p.output_stride;
+            kernels.transpose(currents + n, kEventOutputs, to);
+        }
+    for (int i = 0; i < rows; ++i)
+        for (int64_t m = n; m < outputs; ++m) out[row[i] + m * p.output_stride] = currents[i * kEventOutputs + m];
+}
+
+}  // namespace
+
+void spike_gemm_event_cpu(const SpikeGemmProblem& p, int threads) {
+    const SpikeGemmKernels& kernels = spike_gemm_kernels_here();
+    threads = std::max(threads, 1);
+    const EventWeights weights(p, kernels, threads);
+    const int64_t groups = (p.timesteps + 7) / 8, row_blocks = (p.rows + kRows - 1) / kRows;
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        EventLists events(p);
+        Aligned<float> currents(kLanes * kEventOutputs);
+#pragma omp for schedule(dynamic)
+        for (int64_t job = 0; job < groups * row_blocks; ++job) {
+            const int64_t t = job / row_blocks * 8, first = job % row_blocks * kRows;
+            const int64_t rows = std::min(kRows, p.rows - first), steps = std::min<int64_t>(8, p.timesteps - t);
+            events.fill(t / 8, first, rows);
+            for (int64_t block = 0; block < weights.blocks; ++block) {
+                const int64_t output = block * kEventOutputs;
+                const int32_t* weight = weights.weight.data() + output * p.inputs;
+                for (int64_t row = 0; row < rows; row += kLanes)
+                    for (int step = 0; step < steps; ++step) {
+                        const int lanes = static_cast<int>(std::min<int64_t>(kLanes, rows - row));
+                        for (int lane = 0; lane < lanes; ++lane)
+                            kernels.accumulate_events(events.begin(row + lane, step), events.count(row + lane, step),
+                                                      weight, weights.unit.data() + output,
+                                                      weights.bias.data() + output,
+                                                      currents.data() + lane * kEventOutputs);
+                        store(p, kernels, t + step, p.current_row + first + row, lanes, output, currents.data());
+                    }
+            }
+        }
+    }
+}
+
+}  // namespace snn
