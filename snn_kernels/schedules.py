@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Constant", "Exponential", "Inverse", "Polynomial", "RMSprop", "Schedule", "Uniform"]
+__all__ = ["Constant", "Exponential", "Inverse", "Polynomial", "RMSprop", "Schedule", "Table", "Uniform"]
 
 
 class Schedule:
@@ -92,3 +92,19 @@ class Uniform(Schedule):
 
     def at(self, t: Tensor) -> Tensor:
         return torch.full_like(t, 1.0 / max(t.numel(), 1))
+
+
+@dataclass(frozen=True)
+class Table(Schedule):
+    """``eta[t] = values[t]``: step sizes given one by one.
+
+    Raises:
+        ValueError: :meth:`table` is asked for more steps than there are values.
+    """
+
+    values: tuple[float, ...]
+
+    def at(self, t: Tensor) -> Tensor:
+        if len(t) > len(self.values):
+            raise ValueError(f"timesteps: expected at most {len(self.values)}, the step sizes given, got {len(t)}")
+        return torch.tensor(self.values, dtype=torch.float64)[t.long()]

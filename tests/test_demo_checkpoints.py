@@ -129,7 +129,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "replace", full)
+    monkeypatch.setattr("os.replace", full)
     with pytest.raises(files.OutputError, match=r"kept\.txt: No space left"):
         files.write_text(path, "new")
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("kept.txt", "old")]

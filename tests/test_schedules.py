@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from snn_kernels.schedules import Constant, Exponential, Inverse, Polynomial, RMSprop
+from snn_kernels.schedules import Constant, Exponential, Inverse, Polynomial, RMSprop, Table
 
 CASES = [
     (Exponential(), lambda t: 0.15 * 0.95**t),
@@ -54,3 +54,10 @@ def test_rmsprop_is_that_of_torch_optim():
         optimiser.step()
         # The table is rounded to float32.
         assert before - weight.item() == pytest.approx(eta.item(), rel=2**-23)
+
+
+def test_step_sizes_given_one_by_one():
+    values = (0.5, 0.1, 0.3)
+    assert Table(values).table(2).tolist() == torch.tensor(values[:2]).tolist()
+    with pytest.raises(ValueError, match="timesteps: expected at most 3, the step sizes given, got 4"):
+        Table(values).table(4)

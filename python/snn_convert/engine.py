@@ -14,7 +14,9 @@ from .packed import LAYOUT, PRODUCTS, Emission, Product, as_dense, common_amplit
 from .population import Population
 from .rules import AFFINE, SHAPE_ONLY, is_additive
 
-__all__ = ["Engine", "Kind", "attribute", "call_node"]
+__all__ = ["PRECISIONS", "Engine", "Kind", "attribute", "call_node", "cast"]
+
+PRECISIONS = (torch.float32, torch.float16, torch.bfloat16)
 
 
 class Kind:
@@ -53,6 +55,7 @@ class Engine:
         methods = {self.population(node).product_method for node in self.neurons if node.op == "call_module"}
         self.product_method = "auto" if "auto" in methods else "dense"
         self.amplitudes: dict[fx.Node, str] = {}  # packed products, and the buffer with their input's amplitude
+        self.precision = torch.float32  # what weights are stored in and currents computed in
 
     def population(self, node: fx.Node) -> Population:
         return self.network.get_submodule(node.target)
@@ -100,14 +103,18 @@ class Engine:
     # Values
 
     def start(self, inputs: Sequence[Any], estimate: Callable[[Population, tuple[Tensor, ...]], Tensor]) -> dict:
-        """Every node's value while each neuron holds ``estimate(population, decoded inputs)``, encoded inputs 0."""
+        """Every node's value while each neuron holds ``estimate(population, decoded inputs)``, encoded inputs 0.
+
+        In float32 whatever the precision: it happens once a run, and every step builds on it.
+        """
         values: dict[fx.Node, Any] = {}
         for node in self.nodes:
             if node.op == "placeholder":
-                value = inputs[self.inputs.index(node)]
+                value = cast(inputs[self.inputs.index(node)], torch.float32)
                 values[node] = torch.zeros_like(value) if self.kinds[node] == Kind.NEURON else value
             elif node.op == "get_attr":
-                values[node] = attribute(self.network, node.target)
+                value, operand = attribute(self.network, node.target), any(u.op == "call_module" for u in node.users)
+                values[node] = cast(value, torch.float32) if operand else value
             elif node.op == "call_module":
                 arguments = tuple(values[source] for source in node.args)
                 values[node] = estimate(self.population(node), arguments)
@@ -118,12 +125,33 @@ class Engine:
         return values
 
     def read_out(self, values: Mapping[fx.Node, Any], estimates: Mapping[fx.Node, Tensor]) -> Any:
-        """The network's output while the neurons hold ``estimates``; the rest of ``values`` is from :meth:`start`."""
+        """The network's output while the neurons hold ``estimates``; the rest of ``values`` is from :meth:`start`.
+
+        Computed in float32, given in the network's precision.
+        """
         values = {**values, **estimates}
         for node in self.nodes:
             if node in self.of_output and self.kinds[node] == Kind.CURRENT:
                 values[node] = call_node(node, values)
-        return fx.node.map_arg(self.output.args[0], values.__getitem__)
+        return fx.node.map_arg(self.output.args[0], lambda node: cast(values[node], self.precision))
+
+    def example_inputs(self, device: torch.device) -> list[Any]:
+        """Inputs of zeros with one sample, for what depends on the shapes alone."""
+        expected = [node.meta["val"] for node in self.inputs]
+        return [
+            torch.zeros(
+                [size if isinstance(size, int) else 1 for size in value.shape], dtype=value.dtype, device=device
+            )
+            if isinstance(value, Tensor)
+            else value
+            for value in expected
+        ]
+
+    def move(self, device: torch.device) -> None:
+        """Let the operations that name a device name this one."""
+        for node in self.nodes:
+            if isinstance(node.kwargs.get("device"), torch.device):
+                node.update_kwarg("device", device)
 
     # Time-steps
 
@@ -132,35 +160,41 @@ class Engine:
         values: Mapping[fx.Node, Any],
         advance: Callable[[fx.Node, list[Tensor | Product]], Emission | Tensor],
         steps: int,
+        precision: torch.dtype | None = None,
     ) -> None:
         """Carry ``steps`` time-steps through the network, layer by layer.
 
         ``advance(node, currents)`` runs a population on its currents ``[steps, B, *]`` (an encoded input on none) and
-        returns what it sends. ``values`` are those of :meth:`start`; static ones contribute no current.
+        returns what it sends. ``values`` are those of :meth:`start`; static ones contribute no current. Currents are
+        computed in ``precision``, by default the network's.
         """
+        precision = precision or self.precision
         env: dict[fx.Node, Any] = {}
 
         def current(node: fx.Node) -> Any:
             if self.kinds[node] in (Kind.STATIC, Kind.FIXED):
-                return torch.zeros_like(values[node]).unsqueeze(0).expand(steps, *values[node].shape)
+                silence = torch.zeros_like(values[node], dtype=precision)
+                return silence.unsqueeze(0).expand(steps, *values[node].shape)
             value = env[node]
-            return value if isinstance(value, Product) and len(node.users) == 1 else as_dense(value)
+            return value if isinstance(value, Product) and len(node.users) == 1 else cast(as_dense(value), precision)
 
         for node in self.chunk_nodes:
             if self.kinds[node] == Kind.NEURON:
                 env[node] = advance(node, [current(source) for source in node.all_input_nodes])
             else:
-                env[node] = self._steps_of(node, env, values)
+                env[node] = self._steps_of(node, env, values, precision)
             for source in self.last_use.get(node, ()):
                 env.pop(source, None)
 
-    def _steps_of(self, node: fx.Node, env: Mapping[fx.Node, Any], values: Mapping[fx.Node, Any]) -> Any:
+    def _steps_of(
+        self, node: fx.Node, env: Mapping[fx.Node, Any], values: Mapping[fx.Node, Any], precision: torch.dtype
+    ) -> Any:
         """An affine node over all steps: time is a dimension that the operation does not see."""
         moving = [source for source in node.all_input_nodes if source in env]
         still = {source: self._still(node, source, values) for source in node.all_input_nodes if source not in env}
 
         def one_step(*parts: Any) -> Any:
-            return call_node(node, {**still, **dict(zip(moving, parts))})
+            return call_node(node, {**still, **dict(zip(moving, parts))}, precision)
 
         first = env[moving[0]]
         if isinstance(first, Emission) and node.target in LAYOUT:
@@ -203,7 +237,8 @@ class Engine:
     def offsets(self, values: Mapping[fx.Node, Any]) -> dict[fx.Node, list[Tensor]]:
         """What every population's inputs deliver with all feeding neurons firing plus with none, from two probes.
 
-        ``values`` are those of :meth:`start`.
+        ``values`` are those of :meth:`start`. The probes are in float32 whatever the precision: an error of an offset
+        acts at every step in the same direction, one of a current does not.
         """
         found: dict[fx.Node, list[Tensor]] = {}
 
@@ -214,7 +249,7 @@ class Engine:
             firing = self.population(node).scale if node.op == "call_module" else torch.ones_like(value)
             return torch.stack([firing.expand_as(value), torch.zeros_like(value)])
 
-        self.run_steps(values, probe, steps=2)
+        self.run_steps(values, probe, steps=2, precision=torch.float32)
         return found
 
     def fits_every_batch(self, offsets: Mapping[fx.Node, list[Tensor]]) -> bool:
@@ -231,6 +266,8 @@ class Engine:
     def plan_products(self, values: Mapping[fx.Node, Any]) -> None:
         """Find the affine maps that can read packed trains: those whose feeding population's scale is one number an
         input channel, which folds into the weights. ``values`` are those of :meth:`start` on one sample."""
+        for name in self.amplitudes.values():
+            delattr(self.network, name)
         self.amplitudes.clear()
         scales: dict[fx.Node, Tensor] = {}
         for node in self.chunk_nodes:
@@ -243,7 +280,7 @@ class Engine:
                 amplitude = common_amplitude(scales[source], PRODUCTS[node.target])
                 if amplitude is not None:
                     self.amplitudes[node] = f"amplitude_{node.name}"
-                    self.network.register_buffer(self.amplitudes[node], amplitude)
+                    self.network.register_buffer(self.amplitudes[node], amplitude, persistent=False)
 
     def _takes_trains(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> bool:
         """Whether the packed product is the faster one here."""
@@ -258,8 +295,13 @@ def attribute(root: Any, path: str) -> Any:
     return root
 
 
-def call_node(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
-    """The value of a ``call_function`` node from those of its arguments."""
-    args = fx.node.map_arg(node.args, values.__getitem__)
-    kwargs = fx.node.map_arg(node.kwargs, values.__getitem__)
+def cast(value: Any, precision: torch.dtype) -> Any:
+    """A tensor of float32 or half precision in ``precision``; anything else as it is."""
+    return value.to(precision) if isinstance(value, Tensor) and value.dtype in PRECISIONS else value
+
+
+def call_node(node: fx.Node, values: Mapping[fx.Node, Any], precision: torch.dtype = torch.float32) -> Any:
+    """The value of a ``call_function`` node from those of its arguments, computed in ``precision``."""
+    args = fx.node.map_arg(node.args, lambda source: cast(values[source], precision))
+    kwargs = fx.node.map_arg(node.kwargs, lambda source: cast(values[source], precision))
     return node.target(*args, **kwargs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import fx
 
-__all__ = ["CalibrationError", "UnsupportedOperation", "place_of"]
+__all__ = ["CalibrationError", "ModelFileError", "UnsupportedOperation", "place_of"]
 
 
 class UnsupportedOperation(NotImplementedError):
@@ -17,6 +17,10 @@ class UnsupportedOperation(NotImplementedError):
 
 class CalibrationError(ValueError):
     """The calibration data is missing, refused by the model, or not finite."""
+
+
+class ModelFileError(ValueError):
+    """A file that is no converted network, or is damaged; the message begins with its path."""
 
 
 def place_of(node: fx.Node) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from os import PathLike
 from typing import Any
 
 import torch
@@ -12,8 +13,9 @@ from torch.utils import _pytree as pytree
 from snn_kernels.checks import kind
 from snn_kernels.schedules import Schedule
 
+from . import storage
 from .early_exit import Decided, check_classes, check_steps, run_until_sure
-from .engine import Engine
+from .engine import PRECISIONS, Engine
 from .population import Population
 from .run import Run
 from .staggered import StaggeredRun
@@ -28,6 +30,9 @@ class SpikingModel(nn.Module):
     Called like the ANN, it runs :attr:`latency` time-steps and returns the ANN's output structure. Memory does not
     grow with the time-steps: eight at a time go through the network layer by layer, and every population keeps only
     its state between two rounds.
+
+    ``to``, ``half`` and the like move weights and currents; decoded inputs, estimates, scales, offsets and step sizes
+    are float32 always. In half precision it takes inputs and gives outputs of that precision, as the ANN would.
 
     Attributes:
         timesteps: the number of steps ``T`` that every population makes.
@@ -55,6 +60,7 @@ class SpikingModel(nn.Module):
         self.measures_each_run = False
         self.onset_delay, self.dynamics = onset_delay, dynamics
         self.set_schedule(schedule, timesteps)
+        self.register_load_state_dict_post_hook(lambda module, _: module.refresh())
 
     def set_schedule(self, schedule: Schedule, timesteps: int, onset_delay: int | None = None) -> None:
         """Use other step sizes, another number of steps or, if it is given, another onset delay.
@@ -177,6 +183,55 @@ class SpikingModel(nn.Module):
         self.measures_each_run = self.engine.has_coefficients or not self.engine.fits_every_batch(offsets)
         self.engine.plan_products(values)
 
+    @torch.no_grad()
+    def refresh(self, offsets: bool = False) -> None:
+        """Choose kernels for the present device and scales and, if asked to, measure the offsets again."""
+        inputs = self.engine.example_inputs(self.eta.device)
+        values = self.engine.start(inputs, lambda population, x: population(*x))
+        for node, measured in self.engine.offsets(values).items() if offsets else ():
+            self.engine.population(node).set_offsets(measured)
+        self.engine.plan_products(values)
+
+    def save(self, path: str | PathLike) -> None:
+        """Write the network to one file: see :func:`snn_convert.storage.save`."""
+        storage.save(self, path)
+
+    @staticmethod
+    def load(path: str | PathLike) -> SpikingModel:
+        """Read a network that :meth:`save` wrote: see :func:`snn_convert.storage.load`."""
+        return storage.load(path)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What :meth:`state_dict` holds beside tensors."""
+        schedule = storage.schedule_to_json(self.schedule, self.timesteps)
+        flags = {"encoder": self.encoder, "dynamics": self.dynamics, "measures_each_run": self.measures_each_run}
+        return {"timesteps": self.timesteps, "onset_delay": self.onset_delay, "schedule": schedule, **flags}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        if state["encoder"] != self.encoder:
+            raise ValueError(
+                f"encoder: expected the state of a network with {self.encoder!r}, got {state['encoder']!r}"
+            )
+        self.measures_each_run = state["measures_each_run"]
+        self.set_schedule(storage.schedule_from_json(state["schedule"]), state["timesteps"])
+
+    def __deepcopy__(self, memo: dict) -> SpikingModel:
+        return storage.copy_of(self)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SpikingModel:
+        device, precision = self.eta.device, fn(torch.empty(0, device=self.eta.device)).dtype
+        if precision not in PRECISIONS:
+            raise TypeError(f"dtype: expected float32, float16 or bfloat16, got {precision}")
+        super()._apply(fn, recurse)
+        self.set_schedule(self.schedule, self.timesteps)  # step sizes are float32 in any precision
+        moved, rounded = device != self.eta.device, precision != self.engine.precision
+        if moved:
+            self.engine.move(self.eta.device)
+        if moved or rounded:
+            self.engine.precision = precision
+            self.refresh(offsets=rounded)
+        return self
+
     def flat_inputs(self, args: tuple, kwargs: dict) -> list[Any]:
         """The leaves of the ANN's arguments.
 
@@ -191,8 +246,9 @@ class SpikingModel(nn.Module):
             expected = node.meta["val"]
             if not isinstance(expected, Tensor):
                 continue
-            if not isinstance(leaf, Tensor) or leaf.dtype != expected.dtype:
-                raise TypeError(f"{node.target}: expected a tensor of {expected.dtype}, got {kind(leaf)}")
+            dtype = self.engine.precision if expected.is_floating_point() else expected.dtype
+            if not isinstance(leaf, Tensor) or leaf.dtype != dtype:
+                raise TypeError(f"{node.target}: expected a tensor of {dtype}, got {kind(leaf)}")
             sizes = ["any" if not isinstance(size, int) else size for size in expected.shape]
             fits = leaf.ndim == len(sizes) and all(a in ("any", b) for a, b in zip(sizes, leaf.shape))
             if not fits or leaf.device != self.eta.device:

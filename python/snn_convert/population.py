@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,9 @@ class Population(nn.Module):
         batch_dim: the dimension that holds the samples.
         rectifies: whether the output follows a clipped ReLU, whatever ``h`` is.
         product_method: how a product of packed trains in front of it is taken: these trains are half full.
+
+    Whatever precision the network is brought to, all of this stays float32. A lower precision rounds the scale to a
+    value that it holds, so that what a spike is worth to the neuron and to those it feeds is one number.
     """
 
     product_method = "dense"
@@ -66,6 +70,36 @@ class Population(nn.Module):
         self.register_buffer("v0", torch.zeros(()))
         for k in range(arity):
             self.register_buffer(f"offset_{k}", torch.zeros(()))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Population:
+        precision = fn(torch.empty(0, device=self.scale.device)).dtype
+        super()._apply(_moving_alone(fn), recurse)
+        if precision != torch.float32:
+            self.scale = self.scale.to(precision).float()
+        return self
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *rest: Any) -> None:
+        """What was calibrated is taken in the shape it comes in: a number, one a channel or one a neuron."""
+        for name in self._buffers.keys() - set(self.constants):
+            found = state_dict.get(prefix + name)
+            if isinstance(found, Tensor):
+                setattr(self, name, torch.empty_like(found, dtype=torch.float32, device=self.scale.device))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def settings(self) -> dict[str, Any]:
+        """Everything but the tensors, in numbers, strings and lists: what :meth:`from_settings` takes."""
+        shared = {"arity": self.arity, "channel_dims": list(self.channel_dims), "batch_dim": self.batch_dim}
+        return {"activation": self.activation, "constants": [list(c.shape) for c in self._constants()], **shared}
+
+    @classmethod
+    def from_settings(cls, settings: dict[str, Any]) -> Population:
+        """A population like the one whose settings these are; its tensors are yet to be loaded."""
+        activation = (settings["activation"], *map(torch.zeros, settings["constants"]))
+        return cls(activation, settings["arity"], settings["channel_dims"])._in_batch(settings)
+
+    def _in_batch(self, settings: dict[str, Any]) -> Population:
+        self.batch_dim = settings["batch_dim"]
+        return self
 
     @property
     def offsets(self) -> list[Tensor]:
@@ -105,6 +139,8 @@ class Population(nn.Module):
         activation = (self.activation, *self._constants())
         if self.arity == 2:
             a, b = torch.broadcast_tensors(*map(as_dense, currents))
+            common = torch.promote_types(a.dtype, b.dtype)  # packed products are float32 whatever the precision
+            a, b = a.to(common), b.to(common)
             train, state = signgd_binary(a, b, eta, activation, offset=tuple(offsets), scale=self.scale, state=state)
             return Emission.of(train, self.scale), state
         (current,), (offset,) = currents, offsets
@@ -126,3 +162,13 @@ class Population(nn.Module):
     def extra_repr(self) -> str:
         low, high = self.scale.min().item(), self.scale.max().item()
         return f"{self.activation}, scale {low:.3g}..{high:.3g}"
+
+
+def _moving_alone(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """``fn`` without its change of precision."""
+
+    def move(tensor: Tensor) -> Tensor:
+        moved = fn(tensor)
+        return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+
+    return move

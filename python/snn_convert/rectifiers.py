@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -137,6 +137,13 @@ class QCFSPopulation(ParallelPopulation):
         self.activation, self.constants, self.levels = "qcfs", [], levels
         self._prepare(1, channel_dim)
         self.scale = threshold.detach().float()
+
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), "levels": self.levels}
+
+    @classmethod
+    def from_settings(cls, settings: dict[str, Any]) -> QCFSPopulation:
+        return cls(torch.ones(()), settings["levels"], settings["channel_dims"])._in_batch(settings)
 
     def forward(self, x: Tensor) -> Tensor:
         return qcfs_op(x, self.scale, self.levels)

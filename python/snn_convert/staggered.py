@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from snn_kernels import SpikeTrain
 
 from .encoders import encode
-from .engine import Kind, attribute, call_node
+from .engine import Kind, attribute, call_node, cast
 from .packed import Emission, as_dense
 from .population import Population
 from .run import CHUNK, Run
@@ -49,7 +49,8 @@ class StaggeredRun(Run):
         return end
 
     def read_out(self) -> list[Any]:
-        return fx.node.map_arg(self.engine.output.args[0], self.value)
+        precision = self.engine.precision
+        return fx.node.map_arg(self.engine.output.args[0], lambda node: cast(self.value(node), precision))
 
     def _take_state(self, other: StaggeredRun, take: Callable, take_state: Callable) -> None:
         neurons = {node: v for node, v in other.values.items() if self.engine.kinds[node] == Kind.NEURON}
@@ -71,10 +72,10 @@ class StaggeredRun(Run):
 
     def _compute(self, node: fx.Node) -> Any:
         if node.op == "placeholder":
-            value = self.inputs[self.engine.inputs.index(node)]
+            value = cast(self.inputs[self.engine.inputs.index(node)], torch.float32)
             return torch.zeros_like(value) if self.engine.kinds[node] == Kind.NEURON else value
         if node.op == "get_attr":
-            return attribute(self.engine.network, node.target)
+            return cast(attribute(self.engine.network, node.target), torch.float32)
         if node.op == "call_module":  # its window has not opened yet
             return self.engine.population(node).initial_state([self.values[source] for source in node.args]).v
         return call_node(node, self.values)

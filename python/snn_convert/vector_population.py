@@ -64,6 +64,18 @@ class VectorPopulation(Population):
                 self.parameters_[name] = value
         self._prepare(arity, channel_dim)
 
+    def settings(self) -> dict[str, Any]:
+        parameters = {**self.parameters_, **{name: list(getattr(self, name).shape) for name in self.constants}}
+        return {**super().settings(), "parameters": parameters, "constants": self.constants}
+
+    @classmethod
+    def from_settings(cls, settings: dict[str, Any]) -> VectorPopulation:
+        tensors = {name: torch.empty(settings["parameters"][name]) for name in settings["constants"]}
+        parameters = {**settings["parameters"], **tensors}
+        return cls(settings["activation"], settings["arity"], settings["channel_dims"], **parameters)._in_batch(
+            settings
+        )
+
     def forward(self, *x: Tensor) -> Tensor:
         tensors = {name: getattr(self, name) for name in self.constants}
         return VECTOR_FUNCTIONS[self.activation](*x, **self.parameters_, **tensors)

@@ -1,0 +1,275 @@
+"""A converted network on disk, in a state dict, and copied."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from converted import MODELS, converted
+from models import images
+from snn_convert import ModelFileError, SpikingModel, convert
+from snn_convert.storage import HEAD
+from snn_kernels.schedules import Exponential, Schedule
+
+
+@pytest.fixture(params=MODELS)
+def snn(request) -> SpikingModel:
+    return converted(request.param)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "cnn.snn"
+    converted("cnn").save(path)
+    return path
+
+
+# Files
+
+
+def test_a_loaded_network_gives_the_same_bits(snn, tmp_path):
+    snn.save(tmp_path / "model.snn")
+    loaded = SpikingModel.load(tmp_path / "model.snn")
+    assert torch.equal(loaded(images(7)), snn(images(7)))
+    assert not loaded.training
+    assert (loaded.schedule, loaded.timesteps) == (snn.schedule, snn.timesteps)
+    assert loaded.state_dict().keys() == snn.state_dict().keys()
+    assert [path.name for path in tmp_path.iterdir()] == ["model.snn"]
+    loaded.set_schedule(Exponential(0.5, 0.7), 5)
+    snn.set_schedule(Exponential(0.5, 0.7), 5)
+    assert torch.equal(loaded(images(3)), snn(images(3)))
+
+
+@pytest.mark.parametrize("options", [{"recipe": "paper"}, {"encoder": "spike"}, {"normalisation": "decomposed"}])
+def test_every_recipe_can_be_saved(options, tmp_path):
+    snn = converted("vit", **options)
+    snn.save(tmp_path / "model.snn")
+    assert torch.equal(SpikingModel.load(tmp_path / "model.snn")(images()), snn(images()))
+
+
+def test_a_fresh_process_needs_no_model_class(tmp_path):
+    snn, x = converted("vit"), images()
+    snn.save(tmp_path / "model.snn")
+    torch.save({"x": x, "y": snn(x)}, tmp_path / "data.pt")
+    program = (
+        "import sys, torch; from snn_convert import SpikingModel\n"
+        "assert 'architectures' not in sys.modules\n"
+        "data = torch.load('data.pt', weights_only=True)\n"
+        "assert torch.equal(SpikingModel.load('model.snn')(data['x']), data['y'])\n"
+    )
+    root = Path(__file__).resolve().parents[1]
+    path = os.pathsep.join([str(root), str(root / "python")])
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+class Structured(nn.Module):
+    """Tokens and a mask in, a dict out; one weight in two places, and channels-last weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.hidden, self.head = nn.Embedding(9, 8), nn.Linear(8, 8), nn.Linear(8, 9, bias=False)
+        self.head.weight = self.embed.weight
+        self.conv = nn.Conv2d(2, 4, 3, padding=1).to(memory_format=torch.channels_last)
+
+    def forward(self, tokens, mask, x):
+        hidden = torch.relu(self.hidden(self.embed(tokens))) * mask[..., None]
+        hidden = torch.tanh(self.hidden(hidden))
+        return {"logits": self.head(hidden), "parts": (torch.relu(self.conv(x)), tokens.sum(1))}
+
+
+def test_structures_tokens_masks_and_tied_weights(tmp_path):
+    torch.manual_seed(0)
+    tokens = torch.randint(0, 9, (4, 5))
+    sample = (tokens, tokens > 2, torch.randn(4, 2, 6, 6))
+    snn = convert(Structured(), [sample], timesteps=9, schedule=Exponential(0.3, 0.8))
+    snn.save(tmp_path / "model.snn")
+    loaded = SpikingModel.load(tmp_path / "model.snn")
+    assert loaded.measures_each_run
+    wanted, got = snn(*sample), loaded(*sample)
+    assert got.keys() == wanted.keys()
+    assert torch.equal(got["logits"], wanted["logits"])
+    assert all(map(torch.equal, got["parts"], wanted["parts"]))
+    with zipfile.ZipFile(tmp_path / "model.snn") as file:
+        forms = json.loads(file.read(HEAD))["tensor_forms"]
+    assert sum(form["shape"] == [9, 8] for form in forms) == 1
+    assert loaded.network.conv.weight.is_contiguous(memory_format=torch.channels_last)
+    with pytest.raises(TypeError, match="inputs: expected the structure"):
+        loaded(tokens)
+
+
+class Warm(Schedule):
+    def at(self, t):
+        return 0.2 / (1 + t)
+
+
+def test_a_schedule_of_the_users_own_is_kept_as_its_table(tmp_path):
+    snn = converted("cnn", schedule=Warm())
+    snn.save(tmp_path / "model.snn")
+    loaded = SpikingModel.load(tmp_path / "model.snn")
+    assert torch.equal(loaded(images()), snn(images()))
+    with pytest.raises(ValueError, match="timesteps: expected at most 9"):
+        loaded.set_schedule(loaded.schedule, 10)
+
+
+def test_an_output_class_that_is_not_known_is_named(saved):
+    def foreign(head):
+        leaf = json.loads(head["outputs"])[1]
+        node = {"type": "elsewhere.Output", "context": '["logits"]', "children_spec": [leaf]}
+        head["outputs"] = json.dumps([1, node])
+
+    rewrite(saved, foreign)
+    with pytest.raises(ModelFileError, match=r"cnn\.snn: .*elsewhere\.Output.*import the module"):
+        SpikingModel.load(saved)
+
+
+def test_a_failed_write_keeps_the_old_file(saved, monkeypatch):
+    before = saved.read_bytes()
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
+    with pytest.raises(OSError, match="No space left"):
+        converted("residual").save(saved)
+    assert saved.read_bytes() == before
+    assert [path.name for path in saved.parent.iterdir()] == [saved.name]
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.snn"):
+        SpikingModel.load(tmp_path / "none.snn")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
+def test_a_truncated_file(saved, share):
+    content = saved.read_bytes()
+    saved.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ModelFileError, match=r"cnn\.snn: not a converted network, or truncated or damaged"):
+        SpikingModel.load(saved)
+
+
+def test_a_byte_that_changed(saved):
+    """In a tensor the checksum finds it; elsewhere the file is refused or nothing that matters has changed."""
+    content, wanted = saved.read_bytes(), converted("cnn")(images())
+    generator = torch.Generator().manual_seed(0)
+    messages = []
+    for place in torch.randint(0, len(content), (40,), generator=generator).tolist():
+        saved.write_bytes(content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :])
+        try:
+            assert torch.equal(SpikingModel.load(saved)(images()), wanted)
+        except ModelFileError as error:
+            messages.append(str(error))
+    assert len(messages) > 20
+    assert all(message.startswith(str(saved)) for message in messages)
+
+
+def test_foreign_files(tmp_path):
+    path = tmp_path / "foreign.snn"
+    torch.save({"weight": torch.zeros(3)}, path)
+    with pytest.raises(ModelFileError, match=rf"foreign\.snn: not a converted network: a zip file without {HEAD}"):
+        SpikingModel.load(path)
+    path.write_text("hello")
+    with pytest.raises(ModelFileError, match=r"foreign\.snn: not a converted network"):
+        SpikingModel.load(path)
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr(HEAD, '{"format": "another"}')
+    with pytest.raises(ModelFileError, match=r"foreign\.snn: .* of another program"):
+        SpikingModel.load(path)
+
+
+def rewrite(path: Path, change) -> None:
+    """Change the description in the file."""
+    with zipfile.ZipFile(path) as file:
+        entries = {name: file.read(name) for name in file.namelist()}
+    head = json.loads(entries[HEAD])
+    change(head)
+    entries[HEAD] = json.dumps(head).encode()
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in entries.items():
+            file.writestr(name, content)
+
+
+def node_of(head: dict, op: str) -> dict:
+    return next(node for node in head["graph"] if node["op"] == op)
+
+
+CODE = "x'); __import__('os').mkdir('pwned'); ('"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda head: head.update(version=7), "version 7 of the format"),
+        (lambda head: node_of(head, "call_function").update(target="os.system"), "'os.system' is not known"),
+        (lambda head: node_of(head, "call_function").update(target="aten.from_file.default"), "is not known"),
+        (lambda head: node_of(head, "call_function").update(target="aten.nothing.default"), "nothing"),
+        (lambda head: node_of(head, "get_attr").update(target=CODE), "no path of a module"),
+        (lambda head: node_of(head, "call_module").update(target=CODE), "no path of a module"),
+        (lambda head: node_of(head, "placeholder").update(target=CODE), "is no name"),
+        (lambda head: node_of(head, "placeholder").update(name=CODE), "is no name"),
+        (lambda head: node_of(head, "call_function").update(kwargs={CODE: 1}), "is no name"),
+        (lambda head: head["graph"][0].update(op="call_method"), "'call_method' is not known"),
+        (lambda head: head["settings"]["schedule"].update(name="__all__"), "'__all__' is not known"),
+        (lambda head: head["tensor_forms"][0].update(dtype="nn"), "'nn' is no constant of torch"),
+        (lambda head: head["tensor_forms"][0]["shape"].append(2), "does not have"),
+        (lambda head: head["tensors"].popitem(), "are missing"),
+        (lambda head: head.pop("graph"), "graph"),
+    ],
+)
+def test_a_description_that_does_not_fit(change, message, saved, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rewrite(saved, change)
+    with pytest.raises(ModelFileError, match=message) as caught:
+        SpikingModel.load(saved)
+    assert str(caught.value).startswith(str(saved))
+    assert not (tmp_path / "pwned").exists()
+
+
+# State dicts and copies
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_state_dict_round_trip(name, tmp_path):
+    snn = converted(name)
+    torch.save(snn.state_dict(), tmp_path / "state.pt")
+    torch.manual_seed(1)
+    options = {"timesteps": 12, "schedule": Exponential(0.1, 0.9), "scale": 0.7, "v0": "zero"}
+    other = convert(MODELS[name]().eval(), [3 * images(seed=5)], **options)
+    assert not torch.equal(other(images()), snn(images()))
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert (other.timesteps, other.schedule) == (9, Exponential(0.3, 0.8))
+    assert torch.equal(other(images()), snn(images()))
+
+
+def test_a_state_of_another_encoder_is_refused():
+    state = converted("cnn", encoder="float").state_dict()
+    with pytest.raises(ValueError, match="encoder: expected the state of a network with 'direct', got 'float'"):
+        converted("cnn").load_state_dict(state)
+
+
+def test_a_copy_is_independent(snn):
+    wanted = snn(images())
+    twin = copy.deepcopy(snn)
+    assert torch.equal(twin(images()), wanted)
+    with torch.no_grad():
+        for tensor in twin.state_dict().values():
+            if isinstance(tensor, torch.Tensor):
+                tensor.zero_()
+    assert torch.equal(snn(images()), wanted)
