@@ -239,6 +239,24 @@ def test_firing_rates():
     assert all(0.2 < rate < 0.8 for rate in rates.values())  # an estimate that has arrived goes up and down in turn
 
 
+def test_print_shows_what_the_network_is_made_of():
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 4), nn.LeakyReLU(0.25), nn.Linear(4, 3), nn.ELU(), nn.LayerNorm(3)
+    )
+    snn = convert(model, [images()], timesteps=5, schedule=Exponential(0.3, 0.8), scale=0.5, onset_delay=2)
+    head, columns, *lines = str(snn).splitlines()
+    assert head == (
+        "SpikingModel(5 steps of Exponential(lr=0.3, gamma=0.8), latency 9, signgd neurons, direct encoder, float32 on cpu)"
+    )
+    assert columns.split("  ")[1] == "population"
+    assert [line.split()[:2] for line in lines] == [["2", "leaky_relu(0.25)"], ["4", "elu(1)"], ["5", "layer_norm"]]
+    assert all(" 0.5, " in line for line in lines)
+    assert [line.split()[-1] for line in lines] == ["0", "2", "4"]
+    per_channel = str(convert(model, [images()], **QUICK)).splitlines()[2]
+    scale = next(population for _, population in convert(model, [images()], **QUICK).populations()).scale
+    assert f"{scale.min():.3g} to {scale.max():.3g}, 4 values" in per_channel
+
+
 def test_memory_does_not_grow_with_time_steps():
     """The longest train that exists at a time is eight steps long, however many steps are asked for."""
     from snn_kernels.ops import neuron as op

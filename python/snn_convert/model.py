@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -19,7 +19,11 @@ from .engine import PRECISIONS, Engine
 from .population import Population
 from .run import Run
 from .staggered import StaggeredRun
+from .summary import summary
 from .trace import Traced
+
+if TYPE_CHECKING:
+    from .profile import Profile
 
 __all__ = ["SpikingModel"]
 
@@ -168,6 +172,12 @@ class SpikingModel(nn.Module):
         run.advance_to(self.latency)
         return {_name(node): fired.item() / run.neuron_steps[node] for node, fired in run.spikes.items()}
 
+    def profile(self, *args: Any, **kwargs: Any) -> Profile:
+        """Count spikes, operations and energy on one batch: see :func:`snn_convert.profile.profile`."""
+        from .profile import profile
+
+        return profile(self, *args, **kwargs)
+
     @torch.no_grad()
     def measure_offsets(self, *args: Any, **kwargs: Any) -> None:
         """Measure what every neuron's inputs deliver with all feeding neurons firing plus with none (two probes).
@@ -214,6 +224,9 @@ class SpikingModel(nn.Module):
             )
         self.measures_each_run = state["measures_each_run"]
         self.set_schedule(storage.schedule_from_json(state["schedule"]), state["timesteps"])
+
+    def __repr__(self) -> str:
+        return summary(self)
 
     def __deepcopy__(self, memo: dict) -> SpikingModel:
         return storage.copy_of(self)

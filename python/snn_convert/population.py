@@ -112,6 +112,10 @@ class Population(nn.Module):
     def _constants(self) -> list[Tensor]:
         return [getattr(self, name) for name in self.constants]
 
+    def parameter_values(self) -> list[Tensor]:
+        """The parameters of the function that distinguish it from others of its name."""
+        return self._constants()
+
     def forward(self, *x: Tensor) -> Tensor:
         return self._function(*x, *self._constants())
 

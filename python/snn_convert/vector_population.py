@@ -76,6 +76,9 @@ class VectorPopulation(Population):
             settings
         )
 
+    def parameter_values(self) -> list[Tensor]:
+        return []  # whole tensors of weights
+
     def forward(self, *x: Tensor) -> Tensor:
         tensors = {name: getattr(self, name) for name in self.constants}
         return VECTOR_FUNCTIONS[self.activation](*x, **self.parameters_, **tensors)
