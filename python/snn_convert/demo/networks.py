@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from .data import CLASSES
+from .tokens import convnext, mlp_mixer, resmlp, vit
 
 __all__ = ["NETWORKS", "Network"]
 
@@ -88,32 +89,6 @@ def resnet(width: int = 16) -> nn.Module:
     )
 
 
-class MixerBlock(nn.Module):
-    """The block of a ConvMixer, BatchNorm before GELU: a residual depthwise convolution, then a pointwise one."""
-
-    def __init__(self, width: int, kernel: int) -> None:
-        super().__init__()
-        self.depthwise = nn.Sequential(*convolution(width, width, kernel=kernel, groups=width), nn.GELU())
-        self.pointwise = nn.Sequential(*convolution(width, width, kernel=1), nn.GELU())
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.pointwise(x + self.depthwise(x))
-
-
-def convmixer(width: int = 48, depth: int = 3) -> nn.Module:
-    """A ConvMixer (Trockman & Kolter 2022) on patches of 2x2 pixels."""
-    return nn.Sequential(
-        nn.Conv2d(1, width, kernel_size=3, stride=1, padding=1, bias=False),
-        nn.BatchNorm2d(width),
-        nn.GELU(),
-        nn.AvgPool2d(2),
-        *(MixerBlock(width, kernel=3) for _ in range(depth)),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(width, CLASSES),
-    )
-
-
 def _table(*rows: Network) -> dict[str, Network]:
     return {row.name: row for row in rows}
 
@@ -121,5 +96,8 @@ def _table(*rows: Network) -> dict[str, Network]:
 NETWORKS: dict[str, Network] = _table(
     Network("vgg", "VGG-style CNN: convolutions with BatchNorm and ReLU, max pooling, two linear layers", vgg),
     Network("resnet", "ResNet: residual blocks with BatchNorm and ReLU, global average pooling", resnet),
-    Network("convmixer", "ConvMixer: depthwise and pointwise convolutions with BatchNorm and GELU", convmixer),
+    Network("convnext", "ConvNeXt: depthwise convolutions, LayerNorm and GELU in residual blocks with layer scale", convnext, 40, 6e-3),
+    Network("mlp_mixer", "MLP-Mixer: perceptrons over the patches and over the channels in turn, LayerNorm, GELU", mlp_mixer, 30, 1e-2),
+    Network("resmlp", "ResMLP: linear maps over the patches, perceptrons over the channels, no normalisation", resmlp, 40, 1e-2),
+    Network("vit", "ViT: self-attention between the patches, perceptrons over the channels, LayerNorm, GELU", vit, 40, 3e-3),
 )
