@@ -1,4 +1,4 @@
-"""The command ``snn-convert``: ``demo`` and ``info``."""
+"""The command ``snn-convert``: ``demo``, ``eval`` and ``info``."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import argparse
 import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import track
 from rich.table import Table
 
 import snn_kernels
 
 from . import environment
+from .model import SpikingModel
 
 __all__ = ["main"]
 
@@ -49,6 +52,15 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", type=Path, default=Path("demo-report"), metavar="DIR", help="default: %(default)s")
     demo.add_argument("--quick", action="store_true", help="one network, few time-steps: see that it works")
     demo.set_defaults(run=_demo)
+    evaluation = commands.add_parser("eval", help="accuracy of a saved network over a data set; also under torchrun")
+    evaluation.add_argument("model", type=Path, metavar="MODEL", help="a file written by SpikingModel.save")
+    evaluation.add_argument(
+        "--data", type=Path, required=True, metavar="FILE", help=".npz or .pt with the arrays x and y"
+    )
+    evaluation.add_argument("--batch", type=int, default=64, metavar="N", help="default: %(default)s")
+    evaluation.add_argument("--timesteps", type=int, nargs="+", metavar="T", help="read out after these; default: all")
+    evaluation.add_argument("--json", type=Path, metavar="OUT", help="write the counts to this file too")
+    evaluation.set_defaults(run=_evaluate)
     info = commands.add_parser("info", help="what can run here, and why the rest cannot; versions")
     info.set_defaults(run=_info)
     return parser
@@ -64,6 +76,30 @@ def _demo(chosen: argparse.Namespace) -> None:
         demo.run(chosen.out, demo.QUICK if chosen.quick else demo.FULL)
     except demo.OutputError as error:
         raise CommandError(str(error)) from error
+
+
+def _evaluate(chosen: argparse.Namespace) -> None:
+    from . import evaluate
+
+    try:
+        with evaluate.processes() as (rank, world, device):
+            snn = SpikingModel.load(chosen.model).to(device)
+            inputs, labels = evaluate.load_data(chosen.data)
+            steps = chosen.timesteps or [snn.timesteps]
+            console = Console(quiet=rank > 0)
+            shown = partial(track, description="evaluating", console=console, transient=True)
+            counts = evaluate.count_correct(snn, inputs, labels, steps, chosen.batch, rank, world, shown)
+            if rank == 0 and chosen.json is not None:
+                about = {"model": str(chosen.model), "data": str(chosen.data), "batch": chosen.batch}
+                evaluate.write_json(chosen.json, counts, **about, processes=world)
+    except OSError as error:
+        raise CommandError(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from error
+    except (ValueError, TypeError) as error:
+        raise CommandError(str(error)) from error
+    table = Table("T", "right", "accuracy", title=f"{chosen.model.name}: {counts.samples} samples")
+    for step, correct in counts.correct.items():
+        table.add_row(str(step), str(correct), f"{counts.accuracy[step]:.2%}")
+    console.print(table)
 
 
 def _info(chosen: argparse.Namespace) -> None:
