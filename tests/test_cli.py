@@ -103,7 +103,7 @@ class TestDemo:
         assert (quick_out, quick_plan) == (tmp_path, demo.QUICK)
         assert (str(out), plan) == ("demo-report", demo.FULL)
         assert plan.timesteps == (4, 8, 16, 32, 64, 128)
-        assert len(plan.networks) >= 3
+        assert len(plan.networks) == 6
 
     def test_interruption(self, capsys, monkeypatch):
         from snn_convert import demo

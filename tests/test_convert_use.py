@@ -245,9 +245,8 @@ def test_print_shows_what_the_network_is_made_of():
     )
     snn = convert(model, [images()], timesteps=5, schedule=Exponential(0.3, 0.8), scale=0.5, onset_delay=2)
     head, columns, *lines = str(snn).splitlines()
-    assert head == (
-        "SpikingModel(5 steps of Exponential(lr=0.3, gamma=0.8), latency 9, signgd neurons, direct encoder, float32 on cpu)"
-    )
+    run = "5 steps of Exponential(lr=0.3, gamma=0.8), latency 9"
+    assert head == f"SpikingModel({run}, signgd neurons, direct encoder, float32 on cpu)"
     assert columns.split("  ")[1] == "population"
     assert [line.split()[:2] for line in lines] == [["2", "leaky_relu(0.25)"], ["4", "elu(1)"], ["5", "layer_norm"]]
     assert all(" 0.5, " in line for line in lines)

@@ -98,6 +98,23 @@ def test_networks_are_built_alike_every_time(name):
         assert a.equal(b)
 
 
+def test_every_family_of_the_paper_is_there():
+    assert list(networks.NETWORKS) == ["vgg", "resnet", "convnext", "mlp_mixer", "resmlp", "vit"]
+    assert demo.FULL.networks == tuple(networks.NETWORKS.values())
+
+
+@pytest.mark.parametrize("name", ["convnext", "mlp_mixer", "resmlp", "vit"])
+def test_families_beyond_relu_convert(name, split):
+    """Some of the training is enough: at T = 64 the spiking network answers as the network does that it came from."""
+    network = replace(networks.NETWORKS[name], epochs=8)
+    model = demo.training.train(network, split)
+    snn = convert(model, evaluation.calibration_batches(split), timesteps=64)
+    with torch.inference_mode():
+        ann = model(split.test_images)
+    assert demo.training.accuracy(ann, split.test_labels) > 0.6
+    assert evaluation.share_equal(snn(split.test_images), ann) >= 0.99
+
+
 # A quick run
 
 
@@ -114,7 +131,7 @@ def test_rows_of_the_report(quick):
         assert row["loop_seconds"] > 0
         # Where the two predict the same they are right or wrong together.
         assert abs(row["snn_accuracy"] - row["ann_accuracy"]) <= 1 - row["agreement"] + 1e-9
-    assert report["test_samples"] == 450
+    assert (report["test_samples"], report["timed_samples"]) == (450, evaluation.TIMED_SAMPLES)
     assert report["versions"]["torch"] == torch.__version__
 
 
@@ -145,6 +162,16 @@ def test_default_recipe_at_64_steps_is_within_a_point(split, trained):
     with torch.inference_mode():
         ann = demo.training.accuracy(trained(split.test_images), split.test_labels)
     assert abs(demo.training.accuracy(snn(split.test_images), split.test_labels) - ann) <= 0.01
+
+
+@pytest.mark.parametrize("recipe", ["default", "paper"])
+def test_step_sizes_are_those_that_convert_chooses(split, trained, recipe):
+    calibration = evaluation.calibration_batches(split)
+    snn = convert(trained, calibration, timesteps=8, recipe=recipe)
+    evaluation.choose_steps(snn, recipe, split, 4)
+    wanted = convert(trained, calibration, timesteps=4, recipe=recipe)
+    assert (snn.schedule, snn.timesteps) == (wanted.schedule, 4)
+    assert torch.equal(snn(split.test_images[:9]), wanted(split.test_images[:9]))
 
 
 def test_firing_rate_is_the_share_of_all_spikes(split, trained):

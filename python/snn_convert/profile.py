@@ -35,11 +35,11 @@ COUNTED = (
     "spike (0.9 pJ): 32-bit floating point in 45 nm, Horowitz, ISSCC 2014. They are counted exactly from the graph, "
     "products with padding left out on both sides. What lies before the first neurons is computed once (direct "
     "encoding), and what lies behind the last is applied once to their estimates: MACs, as in the ANN. A map that "
-    "follows another map without neurons between receives analog currents: MACs at every step (once, "
-    "where its window opens after they are complete); so does a product of two activations, whose decoded operands change "
-    "at every step. Not counted, on either side: biases, sums of "
-    "branches and within pooling, factors per channel, normalisations and other nonlinear functions; nor the updates "
-    "of the neurons themselves, one of each a step, which the ANN does not have, nor memory traffic."
+    "follows another map without neurons between receives analog currents: MACs at every step; so does a product of "
+    "two activations, whose decoded operands change at every step (once, where windows open when their input is "
+    "complete). Not counted, on either side: biases, sums of branches and within pooling, factors per channel, "
+    "normalisations and other nonlinear functions; nor the updates of the neurons themselves, one of each a step, "
+    "which the ANN does not have, nor memory traffic."
 )
 
 

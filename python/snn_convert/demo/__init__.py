@@ -16,7 +16,7 @@ from torch import nn
 
 from .checkpoints import CheckpointError, checkpoint_path, load, save
 from .data import Split, load_split
-from .evaluation import RECIPES, evaluate
+from .evaluation import RECIPES, TIMED_SAMPLES, evaluate
 from .files import OutputError, prepare_folder
 from .networks import NETWORKS, Network
 from .raster import record
@@ -108,8 +108,8 @@ def run(folder: Path, plan: Plan = FULL, console: Console | None = None) -> Resu
 def _show(results: Results, files: list[Path], console: Console) -> None:
     console.print(
         f"{results.test_samples} test images. agree: share with the ANN's prediction; firing: share of neurons and "
-        "steps with a spike; seconds: all test images in the simulator; loop: the same images in a plain PyTorch loop "
-        "over the steps.",
+        f"steps with a spike; seconds: {TIMED_SAMPLES} of the test images in the simulator; loop: the same images in a "
+        "plain PyTorch loop over the steps.",
         highlight=False,
     )
     for result in results.networks:

@@ -96,8 +96,32 @@ def _table(*rows: Network) -> dict[str, Network]:
 NETWORKS: dict[str, Network] = _table(
     Network("vgg", "VGG-style CNN: convolutions with BatchNorm and ReLU, max pooling, two linear layers", vgg),
     Network("resnet", "ResNet: residual blocks with BatchNorm and ReLU, global average pooling", resnet),
-    Network("convnext", "ConvNeXt: depthwise convolutions, LayerNorm and GELU in residual blocks with layer scale", convnext, 40, 6e-3),
-    Network("mlp_mixer", "MLP-Mixer: perceptrons over the patches and over the channels in turn, LayerNorm, GELU", mlp_mixer, 30, 1e-2),
-    Network("resmlp", "ResMLP: linear maps over the patches, perceptrons over the channels, no normalisation", resmlp, 40, 1e-2),
-    Network("vit", "ViT: self-attention between the patches, perceptrons over the channels, LayerNorm, GELU", vit, 40, 3e-3),
+    Network(
+        "convnext",
+        "ConvNeXt: residual blocks of depthwise convolution, LayerNorm, GELU and layer scale",
+        convnext,
+        epochs=40,
+        learning_rate=6e-3,
+    ),
+    Network(
+        "mlp_mixer",
+        "MLP-Mixer: perceptrons over the patches and over the channels in turn, LayerNorm and GELU",
+        mlp_mixer,
+        epochs=40,
+        learning_rate=8e-3,
+    ),
+    Network(
+        "resmlp",
+        "ResMLP: linear maps over the patches, perceptrons over the channels, GELU, no normalisation",
+        resmlp,
+        epochs=40,
+        learning_rate=1e-2,
+    ),
+    Network(
+        "vit",
+        "ViT: self-attention between the patches, perceptrons over the channels, LayerNorm and GELU",
+        vit,
+        epochs=40,
+        learning_rate=3e-3,
+    ),
 )

@@ -53,7 +53,7 @@ class Results:
 
     @property
     def loop_agreement(self) -> float:
-        """The least share of test samples on which simulator and loop predicted the same, over all rows."""
+        """The least share of timed samples on which simulator and loop predicted the same, over all rows."""
         return min(evaluation.loop_agreement for result in self.networks for evaluation in result.evaluations)
 
     def rows_as_json(self) -> list[dict[str, object]]:
@@ -97,7 +97,7 @@ def findings(results: Results, shown_at: int = 64) -> list[str]:
     )
     if results.loop_agreement < 0.99:
         sentences.append(
-            f"Simulator and loop predicted the same class for only {results.loop_agreement:.1%} of the test images "
+            f"Simulator and loop predicted the same class for only {results.loop_agreement:.1%} of the timed images "
             "in the worst row: their times are not comparable there."
         )
     return sentences

@@ -10,8 +10,8 @@ from .data import CLASSES
 
 __all__ = ["convnext", "mlp_mixer", "resmlp", "vit"]
 
-PATCH, SIDE = 2, 4  # patches of 2x2 pixels, four a side
-TOKENS = SIDE * SIDE
+PATCH, STRIDE = 4, 2  # pixels a side: patches overlap by half
+TOKENS = 9  # three patches a side
 
 
 def perceptron(width: int, hidden: int) -> nn.Sequential:
@@ -43,7 +43,7 @@ class ChannelNorm(nn.LayerNorm):
 def convnext(width: int = 24) -> nn.Module:
     """Two stages of one block, a patchifying stem and a downsampling convolution between the stages."""
     return nn.Sequential(
-        nn.Conv2d(1, width, PATCH, PATCH),
+        nn.Conv2d(1, width, 2, 2),
         ConvNeXtBlock(width),
         ChannelNorm(width),
         nn.Conv2d(width, 2 * width, 2, 2),
@@ -60,7 +60,7 @@ class Patches(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.project = nn.Conv2d(1, width, 2 * PATCH, PATCH, padding=PATCH // 2)
+        self.project = nn.Conv2d(1, width, PATCH, STRIDE)
         self.positions = nn.Parameter(0.2 * torch.randn(1, TOKENS, width))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ class MixerBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.over_tokens, self.over_channels = perceptron(TOKENS, 2 * TOKENS), perceptron(width, 2 * width)
+        self.over_tokens, self.over_channels = perceptron(TOKENS, 4 * TOKENS), perceptron(width, 2 * width)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.over_tokens(self.norm1(x).transpose(1, 2)).transpose(1, 2)
@@ -110,6 +110,9 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         self.queries_keys_values, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def extra_repr(self) -> str:
+        return f"heads={self.heads}"
 
     def forward(self, x: Tensor) -> Tensor:
         parts = self.queries_keys_values(x).chunk(3, -1)
