@@ -150,6 +150,19 @@ def test_encoders(encoder, macs):
     assert row.synaptic_operations <= 11 * 12
 
 
+@pytest.mark.parametrize(("delay", "evaluations"), [(3, 9), (9, 1)])
+def test_staggered_windows(delay, evaluations):
+    """Spikes meet the weights they meet; products are taken once where windows open after their operands are there."""
+    snn = converted("vit", onset_delay=delay)
+    profile = rows(snn.profile(images()))
+    assert profile["blocks_0_attention"].macs == evaluations * 300
+    assert {name: row.firing_rate for name, row in profile.items() if row.neurons} == pytest.approx(
+        snn.firing_rates(images())
+    )
+    mlp, norm = profile["blocks_0_mlp_1"], profile["blocks_0_norm2"]
+    assert mlp.synaptic_operations == pytest.approx(24 * 9 * norm.firing_rate * norm.neurons)
+
+
 def test_silent_bytes():
     """Estimates far below their targets never fire: every byte is silent."""
     model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))

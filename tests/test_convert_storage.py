@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from converted import MODELS, converted
-from models import images
-from snn_convert import ModelFileError, SpikingModel, convert
+from models import images, relu_cnn
+from snn_convert import QCFS, ModelFileError, SpikingModel, convert
 from snn_convert.storage import HEAD
 from snn_kernels.schedules import Exponential, Schedule
 
@@ -52,6 +52,26 @@ def test_a_loaded_network_gives_the_same_bits(snn, tmp_path):
 @pytest.mark.parametrize("options", [{"recipe": "paper"}, {"encoder": "spike"}, {"normalisation": "decomposed"}])
 def test_every_recipe_can_be_saved(options, tmp_path):
     snn = converted("vit", **options)
+    snn.save(tmp_path / "model.snn")
+    assert torch.equal(SpikingModel.load(tmp_path / "model.snn")(images()), snn(images()))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "delay"), [("default", 2), ("subgradient", 9), ("integrate_and_fire", None), ("parallel", None)]
+)
+def test_other_dynamics_and_onsets_can_be_saved(recipe, delay, tmp_path):
+    torch.manual_seed(0)
+    snn = convert(relu_cnn().eval(), [images()], timesteps=9, recipe=recipe, onset_delay=delay)
+    snn.save(tmp_path / "model.snn")
+    loaded = SpikingModel.load(tmp_path / "model.snn")
+    assert (loaded.dynamics, loaded.onset_delay, loaded.latency) == (snn.dynamics, snn.onset_delay, snn.latency)
+    assert torch.equal(loaded(images()), snn(images()))
+
+
+def test_learned_thresholds_can_be_saved(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), QCFS(4), nn.Linear(8, 5)).eval()
+    snn = convert(model, [images()], timesteps=4, recipe="parallel")
     snn.save(tmp_path / "model.snn")
     assert torch.equal(SpikingModel.load(tmp_path / "model.snn")(images()), snn(images()))
 
