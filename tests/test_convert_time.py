@@ -206,6 +206,21 @@ def test_a_run_goes_on_with_some_of_its_samples(name, delay):
         assert distance(rest.output(), snn(x)[kept]) < 1e-3
 
 
+@pytest.mark.parametrize("recipe", ["subgradient", "integrate_and_fire", "parallel"])
+def test_steps_and_samples_of_other_dynamics(recipe):
+    _, snn = network("relu_cnn", timesteps=12, recipe=recipe)
+    x, kept = images(), torch.tensor([4, 1])
+    wanted, run = snn(x), snn.start(x)
+    for _ in range(snn.latency):
+        run.step()
+    assert distance(run.output(), wanted) < 1e-3
+    run = snn.start(x)
+    run.advance_to(snn.latency // 2 + 1)
+    rest = run.select(kept)
+    rest.advance_to(snn.latency)
+    assert distance(rest.output(), wanted[kept]) < 1e-3
+
+
 def test_float_and_masked_inputs_of_some_samples():
     torch.manual_seed(0)
     _, snn = network("residual", timesteps=12, recipe="paper")
