@@ -17,7 +17,7 @@ pytest.importorskip("sklearn", reason="the demo's data comes from scikit-learn")
 pytest.importorskip("matplotlib", reason="the demo draws with matplotlib")
 
 from snn_convert import convert, demo
-from snn_convert.demo import checkpoints, data, evaluation, networks, raster, results
+from snn_convert.demo import checkpoints, data, evaluation, networks, raster, results, systems
 
 ROW_KEYS = {
     "network",
@@ -135,6 +135,24 @@ def test_rows_of_the_report(quick):
     assert report["versions"]["torch"] == torch.__version__
 
 
+def test_costs_of_the_report(quick):
+    report = json.loads((quick.folder / "report.json").read_text())
+    found = dict.fromkeys(cost["system"] for cost in report["costs"])
+    # The quick run's network is made of ReLUs, so every system is there.
+    assert list(found) == ["default", "paper", *systems.SYSTEMS]
+    for cost in report["costs"]:
+        assert 0 < cost["firing_rate"] < 1
+        assert cost["synaptic_operations"] > 0
+        assert cost["energy"] == pytest.approx(0.9 * cost["synaptic_operations"] + 4.6 * cost["macs"])
+        assert cost["latency"] >= cost["timesteps"]
+    last = {cost["system"]: cost for cost in report["costs"]}
+    assert last["default, staggered"]["agreement"] >= 0.99
+    assert last["parallel"]["agreement"] >= 0.95
+    # Sparse trains: a signGD neuron fires half of the time, these do not.
+    assert last["integrate_and_fire"]["firing_rate"] < 0.25
+    assert last["parallel"]["firing_rate"] < 0.25
+
+
 def test_the_quick_run_learns_and_spikes(quick):
     last = {row.recipe: row for row in quick.results.rows}
     assert last["default"].ann_accuracy >= 0.9
@@ -181,7 +199,7 @@ def test_firing_rate_is_the_share_of_all_spikes(split, trained):
         snn, split.test_images[:3], record=lambda t, name, x, target, v, spike: spikes.append(spike.flatten())
     )
     # The simulator and the loop add currents in different orders, which may move a few of 70000 spikes.
-    assert evaluation.firing_rate(snn, split.test_images[:3]) == pytest.approx(
+    assert snn.profile(split.test_images[:3]).total.firing_rate == pytest.approx(
         torch.cat(spikes).float().mean().item(), abs=1e-3
     )
 
@@ -205,7 +223,7 @@ def test_html_is_self_contained_and_complete(quick):
     html = (quick.folder / "report.html").read_text()
     page = Assets()
     page.feed(html)
-    pictures = [f"accuracy-{NETWORK.name}.png", "raster.png"]
+    pictures = [f"accuracy-{NETWORK.name}.png", "costs.png", "raster.png"]
     assert len(page.sources) == len(pictures)
     assert all(source.startswith("data:image/png;base64,") for source in page.sources)
     assert not page.tags & {"script", "link", "iframe", "object"}
@@ -295,7 +313,7 @@ def test_findings_are_computed_from_the_rows(quick):
     rows = [
         replace(row, ann_accuracy=0.9, snn_accuracy=0.875, seconds=1.0, loop_seconds=4.0) for row in quick.results.rows
     ]
-    part = replace(quick.results.networks[0], evaluations=(evaluation.Evaluation(rows, 1.0),))
+    part = replace(quick.results.networks[0], evaluations=(evaluation.Evaluation(rows, [], 1.0),), family=())
     sentences = results.findings(replace(quick.results, networks=(part,)))
     assert f"{NETWORK.name} -2.5" in sentences[0]
     assert "4.0 times as long" in sentences[-1]

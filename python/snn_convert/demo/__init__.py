@@ -22,6 +22,7 @@ from .networks import NETWORKS, Network
 from .raster import record
 from .report import write_report
 from .results import NetworkResult, Results, cells, findings
+from .systems import SYSTEMS, other_systems
 from .training import train, training_steps
 
 __all__ = ["FULL", "QUICK", "OutputError", "Plan", "obtain", "run"]
@@ -75,8 +76,10 @@ def _measure_all(plan: Plan, split: Split, models: list[nn.Module], progress: Pr
             task = progress.add_task(f"convert and run {network.name}, {recipe}", total=len(plan.timesteps))
             advance = lambda task=task: progress.advance(task)  # noqa: E731
             evaluations.append(evaluate(network, model, split, recipe, plan.timesteps, advance))
+        task = progress.add_task(f"convert and run {network.name}, other systems", total=len(SYSTEMS))
+        others = other_systems(network, model, split, lambda task=task: progress.advance(task))
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        results.append(NetworkResult(network, parameters, tuple(evaluations)))
+        results.append(NetworkResult(network, parameters, tuple(evaluations), tuple(others)))
     return results
 
 

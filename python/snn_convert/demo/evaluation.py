@@ -14,13 +14,13 @@ from snn_convert import SpikingModel, convert
 from snn_convert.loop import single_step_loop
 from snn_convert.search import search_schedule
 
+from .costs import Cost, cost_of, share_equal
 from .data import Split
 from .networks import Network
 from .training import accuracy
 
 __all__ = [
     "CALIBRATION_SAMPLES",
-    "FIRING_SAMPLES",
     "RECIPES",
     "ROUNDS",
     "ROUNDS_BEGIN_WITHIN",
@@ -32,7 +32,6 @@ __all__ = [
 
 RECIPES = ("default", "paper")
 CALIBRATION_SAMPLES = 512
-FIRING_SAMPLES = 32
 TIMED_SAMPLES = 128
 ROUNDS, ROUNDS_BEGIN_WITHIN = 3, 1.0
 
@@ -42,7 +41,7 @@ class Row:
     """One line of the report: a network converted with a recipe, run for ``timesteps`` steps.
 
     ``agreement`` is the share of test samples that get the ANN's prediction; ``firing_rate`` the share of neurons
-    and steps with a spike, over the first ``FIRING_SAMPLES`` test samples; ``seconds`` and ``loop_seconds`` the time
+    and steps with a spike, over the first ``COUNTED_SAMPLES`` test samples; ``seconds`` and ``loop_seconds`` the time
     for the first ``TIMED_SAMPLES`` in the simulator and in the plain PyTorch loop of the same network.
     """
 
@@ -59,9 +58,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Rows of one network and recipe, and the least share of timed samples that simulator and loop predict alike."""
+    """Rows of one network and recipe, the costs beside them, and the least share of timed samples that simulator and
+    loop predict alike."""
 
     rows: list[Row]
+    costs: list[Cost]
     loop_agreement: float
 
 
@@ -84,29 +85,6 @@ def interleaved(first: Callable[[], Tensor], second: Callable[[], Tensor]) -> tu
             outputs.append(run())
             spent.append(time.perf_counter() - start)
     return statistics.median(seconds[0]), statistics.median(seconds[1]), *outputs
-
-
-def share_equal(a: Tensor, b: Tensor) -> float:
-    """Share of samples for which two outputs predict the same class."""
-    return (a.argmax(-1) == b.argmax(-1)).double().mean().item()
-
-
-def firing_rate(snn: SpikingModel, images: Tensor) -> float:
-    """Share of neurons and steps with a spike, over all populations."""
-    neurons: dict[str, int] = {}
-
-    def count(name: str) -> Callable[..., None]:
-        return lambda module, inputs, output: neurons.update({name: output[0].numel()})
-
-    handles = [population.register_forward_hook(count(name)) for name, population in snn.populations()]
-    try:
-        # Called by itself the network is the ANN, and each population's output has the shape of the population.
-        snn.network(*snn.flat_inputs((images[:1],), {}))
-    finally:
-        for handle in handles:
-            handle.remove()
-    rates = snn.firing_rates(images)
-    return sum(rates[name] * neurons[name] for name in rates) / sum(neurons[name] for name in rates)
 
 
 def measure(snn: SpikingModel, images: Tensor) -> tuple[float, float, Tensor, Tensor]:
@@ -143,7 +121,7 @@ def evaluate(
     timed = images[:TIMED_SAMPLES]
     with torch.inference_mode():
         ann = model(images)
-    rows, loop_agreement = [], 1.0
+    rows, costs, loop_agreement = [], [], 1.0
     first = timesteps[-1 if recipe == "paper" else 0]
     snn = convert(model, calibration_batches(split), timesteps=first, recipe=recipe, progress=False)
     # One run reads out the outputs of all shorter ones, if their step sizes are the same.
@@ -154,6 +132,7 @@ def evaluate(
         output = outputs[place] if outputs else snn(images)
         seconds, loop_seconds, simulated, looped = measure(snn, timed)
         loop_agreement = min(loop_agreement, share_equal(simulated, looped))
+        costs.append(cost_of(network.name, recipe, snn, split, output, ann, seconds))
         rows.append(
             Row(
                 network=network.name,
@@ -162,10 +141,10 @@ def evaluate(
                 ann_accuracy=accuracy(ann, labels),
                 snn_accuracy=accuracy(output, labels),
                 agreement=share_equal(output, ann),
-                firing_rate=firing_rate(snn, images[:FIRING_SAMPLES]),
+                firing_rate=costs[-1].firing_rate,
                 seconds=seconds,
                 loop_seconds=loop_seconds,
             )
         )
         on_row()
-    return Evaluation(rows, loop_agreement)
+    return Evaluation(rows, costs, loop_agreement)

@@ -11,8 +11,9 @@ from matplotlib.ticker import PercentFormatter, ScalarFormatter
 
 from .evaluation import Row
 from .raster import Recording
+from .results import NetworkResult
 
-__all__ = ["accuracy_figure", "png", "raster_figure"]
+__all__ = ["accuracy_figure", "cost_figure", "png", "raster_figure"]
 
 COLOURS = {"default": "#0b6e99", "paper": "#d9730d"}
 MARKERS = {"default": "o", "paper": "s"}
@@ -45,6 +46,29 @@ def accuracy_figure(title: str, rows: Sequence[Row]) -> Figure:
     axes.set_ylabel("accuracy on the test set")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", framealpha=1.0)
+    return figure
+
+
+def cost_figure(networks: Sequence[NetworkResult], columns: int = 3) -> Figure:
+    """Agreement with the ANN against synaptic operations: a panel a network, a curve a system."""
+    lines = -(-len(networks) // columns)
+    figure = Figure(figsize=(10.5, 3.4 * lines), dpi=120, layout="constrained")
+    panels = figure.subplots(lines, min(columns, len(networks)), sharey=True, squeeze=False).flatten()
+    systems = list(dict.fromkeys(cost.system for result in networks for cost in result.costs))
+    for axes, result in zip(panels, networks):
+        for place, system in enumerate(systems):
+            points = [(cost.synaptic_operations, cost.agreement) for cost in result.costs if cost.system == system]
+            if points:
+                axes.plot(*zip(*points), marker="o", markersize=4, color=f"C{place}", label=system)
+        axes.set_xscale("log")
+        axes.set_title(result.network.name)
+        axes.set_xlabel("synaptic operations a sample")
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.grid(alpha=0.3)
+    for axes in panels[len(networks) :]:
+        axes.set_visible(False)
+    panels[0].set_ylabel("agreement with the ANN")
+    panels[0].legend(fontsize="small", loc="lower right")
     return figure
 
 

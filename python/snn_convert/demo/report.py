@@ -9,9 +9,10 @@ from pathlib import Path
 
 from .. import environment
 from . import page
-from .evaluation import CALIBRATION_SAMPLES, FIRING_SAMPLES, ROUNDS, ROUNDS_BEGIN_WITHIN, TIMED_SAMPLES
+from .costs import COST_HEAD, COUNTED_SAMPLES, cost_cells
+from .evaluation import CALIBRATION_SAMPLES, ROUNDS, ROUNDS_BEGIN_WITHIN, TIMED_SAMPLES
 from .files import write_bytes, write_text
-from .plots import accuracy_figure, png, raster_figure
+from .plots import accuracy_figure, cost_figure, png, raster_figure
 from .results import HEAD, NetworkResult, Results, cells, findings
 
 __all__ = ["write_report"]
@@ -29,18 +30,20 @@ def write_report(folder: Path, results: Results) -> list[Path]:
         f"accuracy-{result.network.name}.png": png(accuracy_figure(result.network.name, result.rows))
         for result in results.networks
     }
+    costs = png(cost_figure(results.networks))
     raster = png(raster_figure(results.recording))
-    for name, content in {**accuracy, "raster.png": raster}.items():
+    for name, content in {**accuracy, "costs.png": costs, "raster.png": raster}.items():
         write_bytes(folder / name, content)
     date = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
     write_text(folder / "report.json", json.dumps(_as_json(results, date), indent=1) + "\n")
-    write_text(folder / "report.html", _as_html(results, date, list(accuracy.values()), raster))
-    return [folder / name for name in ("report.html", "report.json", *accuracy, "raster.png")]
+    write_text(folder / "report.html", _as_html(results, date, list(accuracy.values()), costs, raster))
+    return [folder / name for name in ("report.html", "report.json", *accuracy, "costs.png", "raster.png")]
 
 
 def _as_json(results: Results, date: str) -> dict[str, object]:
     return {
         "rows": results.rows_as_json(),
+        "costs": results.costs_as_json(),
         "date": date,
         "machine": environment.machine(),
         "versions": environment.versions(),
@@ -49,19 +52,20 @@ def _as_json(results: Results, date: str) -> dict[str, object]:
         "test_samples": results.test_samples,
         "timed_samples": min(TIMED_SAMPLES, results.test_samples),
         "timed_rounds": {"most": ROUNDS, "begun_within_seconds": ROUNDS_BEGIN_WITHIN},
-        "firing_rate_samples": min(FIRING_SAMPLES, results.test_samples),
+        "firing_rate_samples": min(COUNTED_SAMPLES, results.test_samples),
         "simulator_and_loop_agree": results.loop_agreement,
         "seconds": results.seconds,
     }
 
 
-def _as_html(results: Results, date: str, accuracy: list[bytes], raster: bytes) -> str:
+def _as_html(results: Results, date: str, accuracy: list[bytes], costs: bytes, raster: bytes) -> str:
     return page.page(
         TITLE,
         page.paragraph(f"snn-convert demo, {date}, {results.seconds:.0f} seconds in all.", "note"),
         *(page.paragraph(sentence) for sentence in findings(results)),
         page.section("What is compared", *_what_is_compared(results)),
         *(_network(result, figure) for result, figure in zip(results.networks, accuracy)),
+        page.section("Accuracy against what it takes", *_costs(costs)),
         page.section("Inside the spiking network", _raster(results, raster)),
         page.section(
             "Machine, build and versions",
@@ -82,7 +86,7 @@ def _what_is_compared(results: Results) -> list[str]:
         "exactly; the recipe “default” is this package's own choice of scales, initial outputs and step sizes.",
         "Agreement is the share of test images for which SNN and ANN predict the same class, right or wrong. The "
         "firing rate is the share of neurons and time-steps with a spike, over the first "
-        f"{FIRING_SAMPLES} test images.",
+        f"{COUNTED_SAMPLES} test images.",
         f"Seconds is the simulator's time for the first {TIMED_SAMPLES} test images; loop seconds is the time, for the "
         "same images, of a plain PyTorch loop over the time-steps of the same spiking network, one pass of the network "
         "a step. Both ran in this process, in turn, on these images as one batch, with the same number of threads, "
@@ -102,7 +106,28 @@ def _network(result: NetworkResult, figure: bytes) -> str:
         page.paragraph(f"{result.network.description}; {result.parameters:,} parameters."),
         page.figure(figure, f"{result.network.name}: test accuracy of the SNN against T; the dashed line is the ANN."),
         page.table(HEAD, groups),
+        page.paragraph("The same and the other systems, with what they take:"),
+        page.table(COST_HEAD, _by_system(result)),
     )
+
+
+def _by_system(result: NetworkResult) -> list[list[list[str]]]:
+    systems = dict.fromkeys(cost.system for cost in result.costs)
+    return [[cost_cells(cost) for cost in result.costs if cost.system == system] for system in systems]
+
+
+def _costs(figure: bytes) -> list[str]:
+    texts = (
+        "A synaptic operation (AC) is the addition of one weight for one spike; a MAC is a multiplication as in the "
+        "ANN. Energies take 0.9 pJ for an AC and 4.6 pJ for a MAC (32-bit floating point in 45 nm; Horowitz, ISSCC "
+        f"2014), for the first {COUNTED_SAMPLES} test images; above 1 the spiking network costs more than the ANN. "
+        "signGD neurons fire in half of all steps however many there are: what saves operations is fewer steps.",
+        "“default, staggered” opens each population's window when its input is complete: T steps a population, latency "
+        "steps to the output. “subgradient”, “integrate_and_fire” (rate coding) and “parallel” (Hao et al., ICML 2025, "
+        "with calibrated corrections) know ReLUs alone, so networks beyond ReLU have no rows of theirs.",
+    )
+    caption = "Agreement with the ANN against synaptic operations a sample, a panel a network, a curve a system."
+    return [*(page.paragraph(text) for text in texts), page.figure(figure, caption)]
 
 
 def _raster(results: Results, raster: bytes) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import asdict, dataclass
 
+from .costs import Cost
 from .evaluation import Evaluation, Row
 from .networks import Network
 from .raster import Recording
@@ -31,6 +32,12 @@ class NetworkResult:
     network: Network
     parameters: int
     evaluations: tuple[Evaluation, ...]
+    family: tuple[Cost, ...]
+
+    @property
+    def costs(self) -> list[Cost]:
+        """Of every system, those with rows first."""
+        return [*(cost for evaluation in self.evaluations for cost in evaluation.costs), *self.family]
 
     @property
     def rows(self) -> list[Row]:
@@ -55,6 +62,9 @@ class Results:
     def loop_agreement(self) -> float:
         """The least share of timed samples on which simulator and loop predicted the same, over all rows."""
         return min(evaluation.loop_agreement for result in self.networks for evaluation in result.evaluations)
+
+    def costs_as_json(self) -> list[dict[str, object]]:
+        return [asdict(cost) for result in self.networks for cost in result.costs]
 
     def rows_as_json(self) -> list[dict[str, object]]:
         return [asdict(row) for row in self.rows]
@@ -90,6 +100,11 @@ def findings(results: Results, shown_at: int = 64) -> list[str]:
         sentences.append(
             f"Test accuracy of the SNN less that of the ANN at T = {shown}, {recipe} recipe, in points: {gaps}."
         )
+    for system in dict.fromkeys(cost.system for result in results.networks for cost in result.family):
+        costs = [cost for result in results.networks for cost in result.family if cost.system == system]
+        last = max(cost.timesteps for cost in costs if cost.timesteps <= 8)
+        shares = ", ".join(f"{cost.network} {cost.agreement:.1%}" for cost in costs if cost.timesteps == last)
+        sentences.append(f"Agreement with the ANN at T = {last}, {system}: {shares}.")
     ratio = statistics.median(row.loop_seconds / row.seconds for row in rows)
     sentences.append(
         f"The plain PyTorch loop of the same spiking network took {ratio:.1f} times as long as the simulator (median "
