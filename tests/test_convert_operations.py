@@ -9,7 +9,7 @@ from torch import nn
 
 from models import images
 from oracle import oracle_outputs
-from snn_convert import convert
+from snn_convert import UnsupportedOperation, convert
 from snn_kernels.schedules import Exponential
 
 
@@ -135,6 +135,42 @@ def test_max_pool_finds_the_window(pool):
         wanted = model.eval()(x)
         snn = convert(model, [x], timesteps=2, schedule=Exponential())
         torch.testing.assert_close(snn.network(x)[0], wanted)
+
+
+@pytest.mark.parametrize("out", [1, 2, 3, 4, (3, 5), (None, 2)])
+def test_adaptive_max_pool_finds_the_window(out):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 3, 2), nn.ReLU(), nn.AdaptiveMaxPool2d(out), nn.Flatten(), nn.LazyLinear(3))
+    x = images(4, size=9)
+    with torch.no_grad():
+        wanted = model.eval()(x)
+        snn = convert(model, [x], timesteps=64)
+        torch.testing.assert_close(snn.network(x)[0], wanted)
+        assert (snn(x) - wanted).norm() < 0.05 * wanted.norm()
+
+
+@pytest.mark.parametrize("pool", [nn.MaxPool1d(2), nn.MaxPool1d(3, stride=2, padding=1), nn.AdaptiveMaxPool1d(3)])
+def test_max_pool_of_sequences(pool):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv1d(2, 5, 3), nn.ReLU(), pool, nn.Flatten(), nn.LazyLinear(3))
+    x = torch.randn(8, 2, 11)
+    with torch.no_grad():
+        wanted = model.eval()(x)
+        snn = convert(model, [x], timesteps=64)
+        torch.testing.assert_close(snn.network(x)[0], wanted)
+        assert (snn(x) - wanted).norm() < 0.05 * wanted.norm()
+
+
+def test_the_places_of_maxima_are_refused():
+    model = nn.Sequential(nn.Conv1d(2, 5, 3), nn.ReLU())
+
+    class Places(nn.Module):
+        def forward(self, x):
+            values, places = nn.functional.adaptive_max_pool1d(x, 3, return_indices=True)
+            return values + places
+
+    with pytest.raises(UnsupportedOperation, match="the places of the maxima"):
+        convert(nn.Sequential(model, Places()).eval(), [torch.randn(4, 2, 9)])
 
 
 def test_conv1d():

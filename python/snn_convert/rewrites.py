@@ -81,30 +81,59 @@ def _fold(lowering: Lowering, x: fx.Node, scale: Tensor, shift: Tensor) -> bool:
     return True
 
 
-def _pair(value) -> tuple[int, int]:
+def max_pool(lowering: Lowering, node: fx.Node) -> None:
+    """Over windows of one size; ``max_pool1d`` and ``max_pool2d``."""
+    ndim = 1 if node.target is aten.max_pool1d.default else 2
+    kernel = _each(node.args[1], ndim)
+    stride = _each(argument(node, 2, "stride") or kernel, ndim)
+    padding, dilation = (_each(argument(node, at, name, default), ndim) for at, name, default in POOL_ARGUMENTS)
+    out, size = _sizes(node, ndim), _sizes(node.args[0], ndim)
+    axes = zip(out, size, stride, padding, dilation, kernel)
+    windows = [[_window_indices(offset, *axis) for offset in range(axis[-1])] for axis in axes]
+    lowering.replace(node, _maxima(lowering, node, windows))
+
+
+POOL_ARGUMENTS = ((3, "padding", 0), (4, "dilation", 1))
+
+
+def adaptive_max_pool(lowering: Lowering, node: fx.Node) -> None:
+    """Over windows that share the input out evenly; ``adaptive_max_pool1d`` and ``adaptive_max_pool2d``."""
+    ndim = 1 if node.target is aten.adaptive_max_pool1d.default else 2
+    values = next((user for user in node.users if user.args[1] == 0), node)
+    if len(node.users) != 1 or values is node:
+        raise UnsupportedOperation(node, "the places of the maxima are no activations: use the maxima alone")
+    windows = []
+    for out, size in zip(_sizes(values, ndim), _sizes(node.args[0], ndim)):
+        spans = [range(o * size // out, -(-(o + 1) * size // out)) for o in range(out)]
+        longest = max(map(len, spans))
+        # A shorter window repeats its last element: the maximum is the same.
+        windows.append([[span[min(offset, len(span) - 1)] for span in spans] for offset in range(longest)])
+    lowering.replace(values, _maxima(lowering, node, windows))
+
+
+def _sizes(node: fx.Node, ndim: int) -> list[int]:
+    return [int(size) for size in node.meta["val"].shape[-ndim:]]
+
+
+def _each(value, ndim: int) -> tuple[int, ...]:
     value = tuple(value) if isinstance(value, (tuple, list)) else (value,)
-    return (value[0], value[-1])
+    return value if len(value) == ndim else value * ndim
 
 
-def max_pool2d(lowering: Lowering, node: fx.Node) -> None:
-    """A tree of binary ``maximum`` neurons over the window's elements, one population a level."""
-    x = node.args[0]
-    kernel = _pair(node.args[1])
-    stride = _pair(argument(node, 2, "stride") or kernel)
-    padding = _pair(argument(node, 3, "padding", 0))
-    dilation = _pair(argument(node, 4, "dilation", 1))
-    out = [int(size) for size in node.meta["val"].shape[-2:]]
-    size = [int(size) for size in x.meta["val"].shape[-2:]]
-    rows, columns = (
-        [_window_indices(offset, *axis) for offset in range(axis[-1])]
-        for axis in zip(out, size, stride, padding, dilation, kernel)
-    )
-    lines = [_select(lowering, node, x, -2, indices) for indices in rows]
-    elements = [_select(lowering, node, line, -1, indices) for line in lines for indices in columns]
-    channel_dim = node.meta["val"].ndim - 3
+def _maxima(lowering: Lowering, node: fx.Node, windows: list[list[list[int]]]) -> fx.Node:
+    """A tree of binary ``maximum`` neurons over the windows' elements, one population a level.
+
+    ``windows[axis][offset]`` are the places of each window's element ``offset`` along an axis.
+    """
+    elements, ndim = [node.args[0]], len(windows)
+    for axis, offsets in enumerate(windows):
+        elements = [
+            _select(lowering, node, element, axis - ndim, indices) for element in elements for indices in offsets
+        ]
+    channel_dim = elements[0].meta["val"].ndim - ndim - 1
     while len(elements) > 1:
         elements = _level(lowering, node, elements, channel_dim)
-    lowering.replace(node, elements[0])
+    return elements[0]
 
 
 def _window_indices(offset: int, out: int, size: int, stride: int, padding: int, dilation: int, _: int) -> list[int]:
@@ -145,7 +174,10 @@ def _level(lowering: Lowering, node: fx.Node, elements: list[fx.Node], channel_d
 
 REWRITES: dict[Callable, Callable[[Lowering, fx.Node], None]] = {
     aten._native_batch_norm_legit_no_training.default: batch_norm,
-    aten.max_pool2d.default: max_pool2d,
+    aten.max_pool1d.default: max_pool,
+    aten.max_pool2d.default: max_pool,
+    aten.adaptive_max_pool1d.default: adaptive_max_pool,
+    aten.adaptive_max_pool2d.default: adaptive_max_pool,
     **ATTENTION,
     **NORMALISATIONS,
     **RECTIFIERS,
