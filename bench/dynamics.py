@@ -44,7 +44,7 @@ class Dynamics:
 
 
 def unrolled(step: Callable[[Tensor, Tensor, State], tuple[Tensor, State]], decodes: bool, gradients: int = 0):
-    """The loop over time of a step, with its spikes stacked at the end: eager as it stands, and what can be compiled."""
+    """The loop over time of a step, with its spikes stacked at the end: eager as it stands, and fit to compile."""
 
     def loop(current: Tensor, eta: Tensor) -> Tensor:
         zero = torch.zeros(current.shape[1:], device=current.device)

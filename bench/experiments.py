@@ -69,8 +69,8 @@ EXPERIMENTS = {
         linear,
         "products of packed trains with weights",
         "The honest baseline is torch.mm in float32 on spikes that are dense already: unpacking is not counted against "
-        "it. bfloat16 rounds weights and results to 8 bits, which the kernels do not. Operations are those of the dense "
-        "product, which the kernels do without multiplying, so that their share of the ceiling may exceed 1.",
+        "it. bfloat16 rounds weights and results to 8 bits, which the kernels do not. Operations are those of the "
+        "dense product, which the kernels do without multiplying: their share of the ceiling may exceed 1.",
     ),
     "density": Experiment(
         density,
@@ -91,21 +91,21 @@ EXPERIMENTS = {
     "overhead": Experiment(
         overhead,
         "what a call of each op costs at tiny sizes",
-        "The baseline, one addition of PyTorch, is the least that any operation costs; a loop over eight steps costs some "
-        "sixty of them.",
+        "The baseline, one addition of PyTorch, is the least that any operation costs; an eager loop over eight steps "
+        "makes dozens of such calls.",
     ),
     "recipes": Experiment(
         recipes,
         "time-steps until the output is the ANN's to within 1%, by recipe",
-        "The honest baseline is the ANN itself, which every recipe is slower than on this hardware. A recipe that does not "
-        "get there in the steps tried has no time.",
+        "The honest baseline is the ANN itself: it is exact, and on a CPU or a GPU nothing runs it faster than it runs. "
+        "A recipe that does not get there in the steps tried has no time.",
         plotted="steps",
     ),
     "networks": Experiment(
         networks,
         "whole converted networks against the plain loop of the same dynamics",
-        "The single-step loop is what published code runs, one network pass a step. The ANN is there to say what the same "
-        "answer costs without spikes.",
+        "The single-step loop is what published code runs, one network pass a step. The ANN is there to say what the "
+        "same answer costs without spikes. Operations are those of a network pass a step.",
     ),
     "conversion": Experiment(
         conversion,

@@ -13,7 +13,9 @@ from .runner import Missing
 __all__ = ["others"]
 
 
-def others(current: Tensor, tau: float | None, threshold: float, hard: bool) -> Iterator[tuple[str, Callable | Missing]]:
+def others(
+    current: Tensor, tau: float | None, threshold: float, hard: bool
+) -> Iterator[tuple[str, Callable | Missing]]:
     """Name and call of each library's neuron with this reset; a call returns spikes as floats ``[T, *shape]``.
 
     Args:
@@ -26,7 +28,7 @@ def others(current: Tensor, tau: float | None, threshold: float, hard: bool) -> 
         try:
             call = make(current, tau, threshold, hard)
         except Exception as error:  # of any kind: these libraries' own dependencies are not ours
-            call = Missing(f"cannot be imported: {type(error).__name__}: {error}".splitlines()[0])
+            call = Missing(f"cannot be used: {type(error).__name__}: {error}".splitlines()[0])
         if call is not None:
             yield name, call
 
@@ -65,7 +67,6 @@ def _norse(current, tau, threshold, hard):
     """Its neurons reset to a value only; its synapses are made to forget within a step."""
     if not hard:
         return None
-    functional = importlib.import_module("norse.torch.functional")
     level, zero = torch.tensor(threshold, device=current.device), torch.zeros((), device=current.device)
     if tau is None:
         iaf = importlib.import_module("norse.torch.functional.iaf")
@@ -73,7 +74,7 @@ def _norse(current, tau, threshold, hard):
         options = {"p": iaf.IAFParameters(level, zero)}
     else:
         lif = importlib.import_module("norse.torch.functional.lif")
-        step, start = functional.lif_feed_forward_step, lif.LIFFeedForwardState(zero, zero)
+        step, start = lif.lif_feed_forward_step, lif.LIFFeedForwardState(zero, zero)
         one = torch.ones((), device=current.device)
         parameters = {"tau_syn_inv": one, "tau_mem_inv": one / tau, "v_leak": zero, "v_th": level, "v_reset": zero}
         options = {"p": lif.LIFParameters(**parameters), "dt": 1.0}

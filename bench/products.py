@@ -21,7 +21,9 @@ SPIKING = 0.47  # the share of ones in a signGD train
 
 def _linear(setting: Setting) -> tuple[tuple[int, int, int], ...]:
     """Rows (samples x steps), inputs and outputs."""
-    return setting.choose(((64, 40, 70),), ((4096, 512, 512), (32768, 256, 256)), ((8192, 1024, 1024), (4096, 2048, 512)))
+    return setting.choose(
+        ((64, 40, 70),), ((4096, 512, 512), (32768, 256, 256)), ((8192, 1024, 1024), (4096, 2048, 512))
+    )
 
 
 def _convolutions(setting: Setting) -> tuple[tuple[int, int], ...]:
@@ -57,7 +59,7 @@ def _methods(setting: Setting) -> tuple[str, ...]:
 
 
 def _product_work(train: sk.SpikeTrain, weight: Tensor, rows: int) -> Work:
-    """The packed bytes and the weights are read, float32 currents written; a multiplication and an addition a product."""
+    """Packed bytes and weights are read, float32 currents written; a product is a multiplication and an addition."""
     outputs = len(weight)
     return Work(train.bytes.nbytes + weight.nbytes + 4 * rows * outputs, 2 * rows * weight[0].numel() * outputs)
 

@@ -35,10 +35,10 @@ def _title(rows: list[Row]) -> str:
     gpu = "" if newest.get("gpu", "none") == "none" else f", {newest['gpu']}"
     return (
         f"# {newest.get('cpu', 'no results')}{gpu}, {newest.get('threads', '?')} threads\n\n"
-        "Medians and quantiles of interleaved rounds. *Times as fast* is against the variant in italics, round by round. "
-        "*Of the ceiling* is the time that the copy bandwidth or the matrix product rate measured in the same run takes "
-        "for the bytes or operations of the computation, whichever is longer, over the median. An answer is checked "
-        "before it is timed, and a wrong one has no time."
+        "Medians and quantiles of interleaved rounds. *Times as fast* is against the variant in italics, round by "
+        "round. *Of the ceiling* is the time that the copy bandwidth or the matrix product rate, measured in the same "
+        "run, takes for the bytes or operations of the computation, whichever is longer, over the median. An answer is "
+        "checked before it is timed, and a wrong one has no time."
     )
 
 

@@ -138,7 +138,8 @@ def _checked(name: str, variant: Callable[[], Any] | Variant | Missing, comparis
         if comparison.once:
             candidate.times.append(taken)
     except Exception as error:  # a wrong or failing variant is reported, and gets no time
-        candidate.error = f"{type(error).__name__}: {error}".splitlines()[0]
+        kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
+        candidate.error = f"{kind}{error}".splitlines()[0]
     return candidate
 
 
@@ -202,4 +203,3 @@ def _row(
         row.speedup = statistics.median(b / t for b, t in zip(base, candidate.times)) if base else None
         row.roofline, row.bound = roofline.fraction(work.bytes, work.operations, row.dtype, middle)
     return row
-
