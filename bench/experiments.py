@@ -97,7 +97,7 @@ EXPERIMENTS = {
     "recipes": Experiment(
         recipes,
         "time-steps until the output is the ANN's to within 1%, by recipe",
-        "The honest baseline is the ANN itself: it is exact, and on a CPU or a GPU nothing runs it faster than it runs. "
+        "The honest baseline is the ANN itself: it is exact, and on a CPU or a GPU the faster one too. "
         "A recipe that does not get there in the steps tried has no time.",
         plotted="steps",
     ),
