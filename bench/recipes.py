@@ -19,7 +19,7 @@ from .runner import Comparison, Missing, Setting, Variant
 __all__ = ["recipes"]
 
 NEAR = 0.01
-LENGTHS = (4, 8, 16, 32, 64)
+LENGTHS = (8, 32, 128)
 FINE = (2, 3, 4, 6, 8, 10, 12, 14, 16, 20, 24, 32, 40, 48, 64, 96, 128, 192, 256)
 
 

@@ -1,9 +1,13 @@
 """A guard against large losses of speed: ratios within one run, on processor time, far below what is measured.
 
-A ratio of two implementations that take turns on one thread does not depend on how fast the machine is, and processor
-time does not count what other processes take. What is left is shared caches and clocks, which moved the ratios below by
-up to a third on a machine with twice as many busy threads as cores. The thresholds are less than half of the least ratio
-seen there. The best of several rounds is compared, since disturbance only ever adds time.
+A ratio of two implementations that take turns on one thread hardly depends on how fast the machine is, processor time
+does not count what other processes take, and the best of several rounds is compared, since disturbance only adds time.
+What is left is shared caches and clocks. The thresholds are at most half of the least ratio seen on a 2-core Zen 4 with
+and without three busy processes beside the test:
+
+    signgd relu / eager loop    4.9 to 7.6          spike_linear / torch.mm    3.1 to 3.3
+    signgd gelu / eager loop    2.7 to 3.3          events / dense, 1% spikes  2.7 to 3.4
+    unpack / its definition     3.7 to 7.2          fused / apart              1.2 to 1.3
 """
 
 from __future__ import annotations
@@ -52,7 +56,7 @@ def currents() -> torch.Tensor:
 def test_the_neuron_against_the_eager_loop():
     current, eta = currents(), sk.schedules.Exponential().table(32)
     found = ratio(lambda: _loop([current], eta, "relu", []), lambda: sk.signgd(current, eta, "relu"))
-    assert found > 3, f"signgd relu is {found:.1f} times as fast as the eager loop"
+    assert found > 2.4, f"signgd relu is {found:.1f} times as fast as the eager loop"
 
 
 def test_a_transcendental_function_against_the_eager_loop():
