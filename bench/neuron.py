@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
+from torch import Tensor
 
 import snn_kernels as sk
 from snn_kernels.ops.neuron.reference import Momentum, Operands, State, neuron_loop
@@ -32,9 +33,15 @@ def _dense_loop(currents, eta, function):
     return torch.stack(spikes), x, v
 
 
-def _case(activation: str, timesteps: int, neurons: int, setting: Setting, **options) -> Comparison:
-    dtype, compiled, sweep = (options.get(key) for key in ("dtype", "compiled", "sweep"))
-    dtype = dtype or torch.float32
+def _case(
+    activation: str,
+    timesteps: int,
+    neurons: int,
+    setting: Setting,
+    dtype: torch.dtype = torch.float32,
+    compiled: bool = False,
+    sweep: str = "",
+) -> Comparison:
     row = sk.ACTIVATIONS[activation]
     generator = torch.Generator().manual_seed(0)
     currents = [
@@ -44,7 +51,7 @@ def _case(activation: str, timesteps: int, neurons: int, setting: Setting, **opt
     parameters = [torch.tensor(default, device=setting.device) for _, default in row.parameters]
     call = sk.signgd if row.arity == 1 else sk.signgd_binary
     wanted, _ = _loop(currents, eta, activation, parameters)
-    copy, read = torch.empty_like(currents[0]), sum(current.nbytes for current in currents)
+    read = sum(current.nbytes for current in currents)
 
     def accept(name: str, output) -> str:
         if name == "copy_":
@@ -57,9 +64,7 @@ def _case(activation: str, timesteps: int, neurons: int, setting: Setting, **opt
     for backend in setting.kernels:
         variants[f"snn_kernels {backend}"] = lambda b=backend: call(*currents, eta, activation, backend=b)
     if compiled:
-        loop = torch.compile(_dense_loop)
-        variants["compiled loop"] = lambda: loop(currents, eta, lambda *x: row.function(*x, *parameters))
-        variants["copy_"] = Variant(lambda: copy.copy_(currents[0]), Work(2 * currents[0].nbytes))
+        variants |= _compiled(currents, eta, lambda *x: row.function(*x, *parameters))
     return Comparison(
         f"{activation}, T={timesteps}, N={neurons}, {str(dtype).removeprefix('torch.')}",
         variants,
@@ -70,9 +75,17 @@ def _case(activation: str, timesteps: int, neurons: int, setting: Setting, **opt
         timesteps=timesteps,
         # Four operations an input, four for the estimate; those of the function are not counted.
         work=Work(read + timesteps * neurons // 8, (4 + 4 * row.arity) * timesteps * neurons),
-        sweep=sweep or "",
+        sweep=sweep,
         facts={"T": timesteps, "N": neurons},
     )
+
+
+def _compiled(currents: list[Tensor], eta: Tensor, function: Callable[..., Tensor]) -> dict[str, Callable | Variant]:
+    loop, copy = torch.compile(_dense_loop), torch.empty_like(currents[0])
+    return {
+        "compiled loop": lambda: loop(currents, eta, function),
+        "copy_": Variant(lambda: copy.copy_(currents[0]), Work(2 * copy.nbytes)),
+    }
 
 
 def neuron(setting: Setting) -> Iterator[Comparison]:
