@@ -28,30 +28,32 @@ class Dynamics:
 
     Attributes:
         call: ``call(current, eta, backend=...)``.
-        loop: ``loop(current, eta)``, spikes ``[T, *shape]`` as bool or float.
+        loop: ``loop(current, eta, dtype=torch.bool)``, spikes ``[T, *shape]`` of that dtype.
         operations: of one neuron in one step, its target's own not counted.
         flips: the share of spikes that may differ.
+        form: what is compiled, where it is not the loop.
         hard: the reset that other libraries' neurons are asked for; ``None`` where they have no such neuron.
     """
 
     call: Callable
-    loop: Callable[[Tensor, Tensor], Tensor]
+    loop: Callable[..., Tensor]
     operations: int
     flips: float = 0.0
     tau: float | None = None
     threshold: float = 1.0
     hard: bool | None = None
+    form: Callable[..., Tensor] | None = None
 
 
 def unrolled(step: Callable[[Tensor, Tensor, State], tuple[Tensor, State]], decodes: bool, gradients: int = 0):
     """The loop over time of a step, with its spikes stacked at the end: eager as it stands, and fit to compile."""
 
-    def loop(current: Tensor, eta: Tensor) -> Tensor:
+    def loop(current: Tensor, eta: Tensor, dtype: torch.dtype = torch.bool) -> Tensor:
         zero = torch.zeros(current.shape[1:], device=current.device)
         state, spikes = State((zero,) * decodes, zero, (zero,) * gradients), []
         for t in range(len(current)):
             spike, state = step(current[t], eta[t], state)
-            spikes.append(spike)
+            spikes.append(spike.to(dtype))
         return torch.stack(spikes)
 
     return loop
@@ -64,6 +66,17 @@ def _model(name: str, scale: float = 1.0, offset: float = 1.0, parameters: Seque
         return MODELS[name].step([current], eta, operands, state, Momentum(beta))
 
     return unrolled(step, MODELS[name].decodes, 2 if beta else 0)
+
+
+def _count(current: Tensor, eta: Tensor, dtype: torch.dtype = torch.bool) -> Tensor:
+    half, zero = (torch.full((), value, device=current.device) for value in (0.5, 0.0))
+    return count_reference(current, half, zero).to(dtype)
+
+
+def _count_of_sum(current: Tensor, eta: Tensor, dtype: torch.dtype) -> Tensor:
+    """The same with PyTorch's sum, whose order is its own."""
+    steps = torch.arange(1, len(current) + 1, device=current.device).reshape(-1, *[1] * (current.ndim - 1))
+    return (steps <= current.sum(0) / 0.5 + 0.5).to(dtype)
 
 
 def _vector(name: str, eps: float = 0.0):
@@ -100,8 +113,9 @@ def _neurons() -> dict[str, Dynamics]:
         f"{leaky}, hard reset": _membrane(sk.leaky_integrate_and_fire, leaky, TAU, hard=True),
         "parallel_spikes": Dynamics(
             lambda c, eta, backend: sk.parallel_spikes(c, 0.5, backend=backend),
-            lambda c, eta: count_reference(c, torch.tensor(0.5, device=c.device), torch.zeros((), device=c.device)),
+            _count,
             operations=2,
+            form=_count_of_sum,
         ),
         "signgd relu, momentum": Dynamics(
             lambda c, eta, backend: sk.signgd(c, eta, "relu", momentum=BETA, backend=backend)[0],
@@ -136,8 +150,9 @@ def _comparison(name: str, neuron: Dynamics, current: Tensor, eta: Tensor, setti
     wanted = neuron.loop(current, eta).bool()
     variants = {"eager loop": lambda: neuron.loop(current, eta)}
     if setting.compiles:
-        compiled = torch.compile(neuron.loop, dynamic=False)
-        variants["compiled loop"] = lambda: compiled(current, eta)
+        # Spikes as floats are what the compiler makes most of.
+        compiled = torch.compile(neuron.form or neuron.loop, dynamic=False)
+        variants["compiled loop"] = lambda: compiled(current, eta, torch.float32)
     for backend in setting.kernels:
         variants[f"snn_kernels {backend}"] = lambda backend=backend: neuron.call(current, eta, backend=backend)
     if neuron.hard is not None:
