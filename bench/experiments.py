@@ -63,7 +63,7 @@ EXPERIMENTS = {
     "packing": Experiment(
         packing,
         "dense spikes to packed trains and back",
-        "The honest baseline is PyTorch's own shifts and sums, as they are or under torch.compile: the faster of the two.",
+        "The honest baseline is PyTorch's own shifts and sums, eager or under torch.compile, the faster of the two.",
     ),
     "linear": Experiment(
         linear,
