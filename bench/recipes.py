@@ -20,6 +20,7 @@ __all__ = ["recipes"]
 
 NEAR = 0.01
 LENGTHS = (8, 32, 128)
+MORE = ("resnet", "convnext")
 FINE = (2, 3, 4, 6, 8, 10, 12, 14, 16, 20, 24, 32, 40, 48, 64, 96, 128, 192, 256)
 
 
@@ -47,7 +48,7 @@ def recipes(setting: Setting) -> Iterator[Comparison]:
     split = load_split()
     epochs = 1 if setting.size == "tiny" else 8
     lengths = FINE if setting.size == "full" else setting.choose((2,), LENGTHS)
-    for name in setting.choose(("vgg",), ("vgg",), ("resnet", "convmixer")):
+    for name in setting.choose(("vgg",), ("vgg",), MORE):
         model = train(replace(NETWORKS[name], epochs=epochs), split).to(setting.device)
         count = 8 if setting.size == "tiny" else 64
         images = (split.train_images[:count], split.test_images[:count])

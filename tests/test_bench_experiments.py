@@ -13,8 +13,10 @@ from rich.console import Console
 from bench.__main__ import _measured, run
 from bench.experiments import EXPERIMENTS
 from bench.libraries import others
+from bench.recipes import MORE
 from bench.results import load
 from bench.runner import Missing, Setting
+from snn_convert.demo.networks import NETWORKS
 
 TINY = Setting("tiny")
 # What the smallest sizes are too small for: no recipe gets to 1% in two steps.
@@ -48,6 +50,10 @@ def test_experiment(name, tmp_path):
             assert row.correctness
         assert row.baseline in {other.variant for other in rows if other.case == row.case}
     assert (tmp_path / "x.md").exists()
+
+
+def test_the_networks_of_the_full_recipes_exist():
+    assert NETWORKS.keys() >= set(MORE)
 
 
 def test_full_has_every_quick_case_and_more():
