@@ -30,7 +30,7 @@ demo: $(INSTALLED)  ## train small networks, turn them into spiking ones, write 
 test: $(INSTALLED)  ## the whole test suite
 	$(BIN)/python -m pytest $(ARGS)
 
-bench: $(INSTALLED)  ## measure the kernels, write bench/results/
+bench: $(INSTALLED)  ## the quick measurements, minutes; ARGS=--full for all; into bench/results/
 	$(BIN)/python -m bench $(ARGS)
 
 lint: $(LINTERS)  ## check style and formatting

@@ -1,66 +1,129 @@
-"""``python -m bench``: run experiments, print their tables, keep the results as data."""
+"""``python -m bench``: run experiments, keep the results as data, print and draw them.
+
+``python -m bench compare OLD.json NEW.json`` says what became slower (exit status 1) or faster, and
+``python -m bench render FILE.json`` draws a file again.
+"""
 
 from __future__ import annotations
 
 import argparse
-import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from . import networks, neuron, products
-from .runner import Row, machine, measure, store
+from . import compare, roofline
+from .experiments import EXPERIMENTS
+from .machine import file_name, machine
+from .render import COLUMNS, cells, render
+from .results import Row, load, store
+from .runner import Setting, measure
 
-EXPERIMENTS = {
-    "neuron": neuron.neuron,
-    "functions": neuron.functions,
-    "growth": neuron.growth,
-    "linear": products.linear,
-    "density": products.density,
-    "convolution": products.convolution,
-    "fused": products.fused,
-    "networks": networks.networks,
-}
+RESULTS = Path(__file__).parent / "results"
+# For each comparison: how many rounds, and after how many seconds fewer are enough.
+EFFORT = {"tiny": (3, 0.0), "quick": (7, 2.0), "full": (11, 30.0)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+def main(arguments: Sequence[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    console = Console(width=None if Console().is_terminal else 160)
+    commands = {"compare": _compare, "render": _render}
+    if arguments and arguments[0] in commands:
+        return commands[arguments[0]](arguments[1:], console)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--experiment", action="append", choices=EXPERIMENTS, help="one of them; repeat for more")
-    parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds (default 7)")
+    parser.add_argument("--full", action="store_true", help="every size and experiment, not the quick ones alone")
+    parser.add_argument("--list", action="store_true", help="the experiments, a line each")
+    parser.add_argument("--resume", action="store_true", help="leave out what the file has of this source revision")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads torch and kernels use")
     parser.add_argument("--json", type=Path, help="where results go (default bench/results/<machine>.json)")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    if options.list:
+        _list(console)
+        return 0
+    names = options.experiment or [name for name, e in EXPERIMENTS.items() if options.full or not e.full]
+    if not options.full and (only := [name for name in names if EXPERIMENTS[name].full]):
+        parser.error(f"--experiment {only[0]}: takes --full")
     torch.set_num_threads(options.threads)
-    console = Console(width=None if Console().is_terminal else 120)
-    where = machine()
-    name = re.sub(r"[^a-z0-9]+", "-", f"{where['cpu']} {where['threads']} threads".lower()).strip("-")
-    path = options.json or Path(__file__).parent / "results" / f"{name}.json"
-    for experiment in options.experiment or EXPERIMENTS:
-        rows: list[Row] = []
-        for comparison in track(list(EXPERIMENTS[experiment]()), experiment, console=console, transient=True):
-            rows += measure(experiment, comparison, options.rounds)
-        console.print(table(experiment, rows))
-        store(path, rows)
-    console.print(f"{where['cpu']}, {where['threads']} threads, torch {where['torch']}: {path}")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    path = options.json or RESULTS / file_name(machine())
+    run(names, Setting("full" if options.full else "quick", device), path, console, options.resume)
+    return 0
 
 
-def table(experiment: str, rows: Iterable[Row]) -> Table:
+def run(names: Sequence[str], setting: Setting, path: Path, console: Console, resume: bool = False) -> None:
+    """Measure the experiments, each stored as soon as it is complete; then draw the file."""
+    if resume:
+        names = [name for name in names if name not in _measured(path)]
+    ceiling = roofline.measured(setting.device, setting.size == "tiny")
+    rounds, seconds = EFFORT[setting.size]
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        done = progress.add_task("experiments", total=len(names))
+        for name in names:
+            rows: list[Row] = []
+            current = progress.add_task(name, total=None)
+            for comparison in EXPERIMENTS[name].comparisons(setting):
+                rows += measure(name, comparison, ceiling, rounds, seconds)
+                progress.update(current, advance=1, description=f"{name}: {comparison.case}")
+            where = {**machine(), "size": setting.size, **asdict(ceiling)}
+            for row in rows:
+                row.machine = where
+            store(path, rows, whole=setting.size == "full")
+            progress.remove_task(current)
+            progress.advance(done)
+            console.print(_table(name, rows))
+    console.print(f"{path}: {render(path)}")
+
+
+def _measured(path: Path) -> set[str]:
+    """Experiments that the file has of the source as it is now."""
+    here = machine()
+    same = ("revision", "threads", "torch")
+    rows = load(path) if path.exists() else []
+    fresh = [not here["dirty"] and all(row.machine.get(key) == here[key] for key in same) for row in rows]
+    stale = {row.experiment for row, current in zip(rows, fresh) if not current or row.machine.get("dirty", True)}
+    return {row.experiment for row in rows} - stale
+
+
+def _list(console: Console) -> None:
+    view = Table("experiment", "what it measures", "", box=None)
+    for name, experiment in EXPERIMENTS.items():
+        view.add_row(name, experiment.summary, "--full only" if experiment.full else "")
+    console.print(view)
+
+
+def _table(experiment: str, rows: Sequence[Row]) -> Table:
     """One experiment's rows."""
     view = Table(title=experiment)
-    for column in ("case", "variant", "p20 ms", "p50 ms", "p80 ms", "against", "times as fast"):
-        view.add_column(column, justify="left" if column in ("case", "variant", "against") else "right")
+    for column in COLUMNS:
+        view.add_column(column, justify="right" if "ms" in column or "as fast" in column else "left")
     for row in rows:
-        if row.error:
-            view.add_row(row.case, row.variant, row.error)
-            continue
-        numbers = [f"{value:.2f}" for value in (row.p20, row.p50, row.p80)]
-        view.add_row(row.case, row.variant, *numbers, row.baseline, f"{row.speedup:.2f}" if row.speedup else "")
+        view.add_row(*cells(row))
     return view
 
 
+def _compare(arguments: Sequence[str], console: Console) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench compare", description=compare.__doc__)
+    parser.add_argument("old", type=Path)
+    parser.add_argument("new", type=Path)
+    options = parser.parse_args(arguments)
+    return compare.report(load(options.old), load(options.new), console)
+
+
+def _render(arguments: Sequence[str], console: Console) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench render", description="Write a file's page and plots.")
+    parser.add_argument("file", type=Path)
+    console.print(str(render(parser.parse_args(arguments).file)))
+    return 0
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

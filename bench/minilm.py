@@ -28,7 +28,7 @@ from snn_convert import SpikingModel, convert
 from snn_convert.search import search_schedule
 from snn_kernels.schedules import Constant
 
-from .runner import machine
+from .machine import machine
 
 RESULTS = Path(__file__).parent / "results"
 TOKENS = 24  # of a sentence, at most; shorter ones are padded and masked

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from snn_convert import convert
 from snn_convert.loop import single_step_loop
 from snn_kernels.schedules import Exponential
 
-from .runner import Comparison
+from .runner import Comparison, Setting, Variant, Work
 
 __all__ = ["networks"]
 
@@ -41,25 +42,47 @@ def resnet18() -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
 
 
-def networks() -> Iterator[Comparison]:
-    """ResNet-18, batch 8, T = 32. The loop is what published code does: one network pass a step."""
+def networks(setting: Setting) -> Iterator[Comparison]:
+    """ResNet-18 with random weights. The loop is what published code does: one network pass a step."""
+    for size, batch, timesteps in setting.choose(((16, 2, 3),), ((32, 4, 8),), ((32, 8, 8), (32, 8, 32), (32, 8, 64))):
+        for recipe in ("paper", "default"):
+            yield _network(size, batch, timesteps, recipe, setting)
+
+
+def _network(size: int, batch: int, timesteps: int, recipe: str, setting: Setting) -> Comparison:
     torch.manual_seed(0)
-    model, x = resnet18().eval(), torch.randn(8, 3, 32, 32)
-    for recipe in ("paper", "default"):
-        snn = convert(model, [torch.randn(16, 3, 32, 32)], timesteps=32, recipe=recipe, schedule=Exponential())
-        wanted = single_step_loop(snn, x)
+    model = resnet18().eval().to(setting.device)
+    x, calibration = (torch.randn(count, 3, size, size, device=setting.device) for count in (batch, 16))
+    snn = convert(model, [calibration], timesteps=timesteps, recipe=recipe, schedule=Exponential())
+    wanted = single_step_loop(snn, x)
 
-        def accept(name: str, output: Tensor, snn: nn.Module = snn, wanted: Tensor = wanted) -> None:
-            if name == "ANN":
-                return
-            error = ((output - wanted).norm() / wanted.norm()).item()
-            # Another order of addition moves a current by an ulp and so, through ties, single spikes.
-            if not error < 2e-2:
-                raise AssertionError(f"relative error {error:.1e}")
+    @torch.no_grad()
+    def network() -> Tensor:
+        return snn.network(x)[0]  # the ANN with BatchNorm folded
 
-        variants = {
-            "single-step loop": lambda snn=snn: single_step_loop(snn, x),
-            "snn_convert": lambda snn=snn: snn(x),
-            "ANN": lambda snn=snn: snn.network(x),
-        }
-        yield Comparison(f"ResNet-18, 32x32, batch 8, T=32, {recipe} recipe", variants, "single-step loop", accept)
+    with FlopCounterMode(display=False) as flops:
+        ann = network()
+
+    def accept(name: str, output: Tensor) -> str:
+        target = ann if name == "ANN" else wanted
+        error = ((output - target).norm() / target.norm()).item()
+        # Another order of addition moves a current by an ulp and so, through ties, single spikes.
+        if not error < 2e-2:
+            raise AssertionError(f"relative error {error:.1e}")
+        return f"relative error {error:.1e}"
+
+    once = flops.get_total_flops()
+    variants = {
+        "single-step loop": lambda: single_step_loop(snn, x),
+        "snn_convert": lambda: snn(x),
+        "ANN": Variant(network, Work(operations=once)),
+    }
+    return Comparison(
+        f"ResNet-18, {size}x{size}, batch {batch}, T={timesteps}, {recipe} recipe",
+        variants,
+        "single-step loop",
+        accept,
+        shape=tuple(x.shape),
+        timesteps=timesteps,
+        work=Work(operations=once * timesteps),  # of a network pass a step
+    )

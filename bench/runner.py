@@ -1,24 +1,77 @@
-"""Timing, checking and storing: what every experiment shares."""
+"""Checking and timing: what every experiment shares."""
 
 from __future__ import annotations
 
-import datetime
-import json
-import platform
+import math
 import statistics
-import subprocess
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 
-import snn_kernels
-from snn_kernels.backends import C
+from snn_kernels import backends
 
-__all__ = ["Comparison", "Row", "machine", "measure", "store"]
+from .results import Row
+from .roofline import Roofline
+
+__all__ = ["Comparison", "Missing", "Setting", "Variant", "Work", "measure"]
+
+# A timing of less than this many seconds is made of several calls: the clock and the caches need that much to settle.
+SHORTEST = 1e-3
+FEWEST_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an experiment is to be run on, and how much of it.
+
+    Attributes:
+        size: ``quick``; ``full`` with every case of ``quick`` and more; or ``tiny``, which tests take.
+        device: where the tensors are.
+    """
+
+    size: str = "quick"
+    device: str = "cpu"
+
+    def choose(self, tiny: tuple, quick: tuple, more: tuple = ()) -> tuple:
+        """The cases of this size."""
+        return {"tiny": tiny, "quick": quick, "full": (*quick, *more)}[self.size]
+
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """The backends with kernels for tensors on the device; the reference is not one of them."""
+        names = ("cuda", "triton") if self.device == "cuda" else ("cpu",)
+        return tuple(name for name in names if backends()[name].available)
+
+    @property
+    def compiles(self) -> bool:
+        """Whether loops are compiled too, which takes seconds each."""
+        return self.size != "tiny"
+
+
+class Work(NamedTuple):
+    """What a computation has to do: bytes read and written at least once, and arithmetic operations."""
+
+    bytes: int = 0
+    operations: int = 0
+
+
+@dataclass
+class Variant:
+    """An implementation; ``work`` where it is not that of the comparison, and facts of its own."""
+
+    run: Callable[[], Any]
+    work: Work | None = None
+    facts: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Missing:
+    """An implementation that cannot be tried here, and why."""
+
+    reason: str
 
 
 @dataclass
@@ -26,96 +79,127 @@ class Comparison:
     """Implementations of one computation on the same data, timed in turn.
 
     Attributes:
-        case: what is computed, with its sizes.
+        case: what is computed, with its sizes: unique in its experiment.
         variants: the implementations by name.
         baseline: the variant that the others are compared with: what a competent user would run.
-        accept: raises if a variant's output is wrong; called on each before anything is timed.
+        accept: says how right a variant's output is, or raises if it is wrong; called before anything is timed.
+        sweep: the name of the fact that varies from case to case; those of one name are a line in the plots.
+        once: a computation that is run once in its life, and timed as it is checked.
     """
 
     case: str
-    variants: dict[str, Callable[[], Any]]
+    variants: dict[str, Callable[[], Any] | Variant | Missing]
     baseline: str
-    accept: Callable[[str, Any], None]
+    accept: Callable[[str, Any], str]
+    shape: tuple[int, ...] = ()
+    dtype: torch.dtype = torch.float32
+    timesteps: int = 0
+    work: Work = Work()  # noqa: RUF009
+    sweep: str = ""
     facts: dict[str, float] = field(default_factory=dict)
+    once: bool = False
 
 
 @dataclass
-class Row:
-    """One variant's times in milliseconds over interleaved rounds; no times where the answer was wrong."""
+class _Candidate:
+    """A variant on its way to a row."""
 
-    experiment: str
-    case: str
-    variant: str
-    p20: float | None
-    p50: float | None
-    p80: float | None
-    baseline: str
-    speedup: float | None  # median over rounds of baseline time / this time
-    error: str
-    facts: dict[str, float]
+    variant: Variant
+    correctness: str = ""
+    error: str = ""
+    missing: str = ""
+    times: list[float] = field(default_factory=list)  # seconds a call, one a round
 
 
-def _once(run: Callable[[], Any]) -> float:
+def measure(experiment: str, comparison: Comparison, roofline: Roofline, rounds: int, seconds: float) -> list[Row]:
+    """Check every variant, then time the correct ones in interleaved rounds.
+
+    Every other round goes backwards, so that no variant always follows the same one. Once ``seconds`` are over, three
+    rounds are enough.
+    """
+    candidates = {name: _checked(name, variant, comparison) for name, variant in comparison.variants.items()}
+    running = [candidate for candidate in candidates.values() if candidate.correctness]
+    if not comparison.once:
+        _time(running, rounds, seconds)
+    base = candidates[comparison.baseline].times if comparison.baseline in candidates else []
+    return [_row(experiment, comparison, name, c, base, roofline) for name, c in candidates.items()]
+
+
+def _checked(name: str, variant: Callable[[], Any] | Variant | Missing, comparison: Comparison) -> _Candidate:
+    if isinstance(variant, Missing):
+        return _Candidate(Variant(lambda: None), missing=variant.reason)
+    candidate = _Candidate(variant if isinstance(variant, Variant) else Variant(variant))
+    try:
+        start = time.perf_counter()
+        output = candidate.variant.run()
+        _settle()
+        taken = time.perf_counter() - start
+        candidate.correctness = comparison.accept(name, output)
+        if comparison.once:
+            candidate.times.append(taken)
+    except Exception as error:  # a wrong or failing variant is reported, and gets no time
+        kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
+        candidate.error = f"{kind}{error}".splitlines()[0]
+    return candidate
+
+
+def _time(candidates: list[_Candidate], rounds: int, seconds: float) -> None:
+    end = time.perf_counter() + seconds
+    repeats = [max(1, math.ceil(SHORTEST / _seconds(candidate, 1))) for candidate in candidates]
+    turns = list(zip(candidates, repeats))
+    for done in range(rounds):
+        if done >= FEWEST_ROUNDS and time.perf_counter() > end:
+            break
+        for candidate, count in reversed(turns) if done % 2 else turns:
+            candidate.times.append(_seconds(candidate, count))
+
+
+def _seconds(candidate: _Candidate, count: int) -> float:
+    run = candidate.variant.run
     start = time.perf_counter()
-    run()
+    for _ in range(count):
+        run()
+    _settle()
+    return (time.perf_counter() - start) / count
+
+
+def _settle() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return (time.perf_counter() - start) * 1e3
 
 
-def measure(experiment: str, comparison: Comparison, rounds: int) -> list[Row]:
-    """Check every variant, then time the correct ones in ``rounds`` interleaved rounds after one to warm up."""
-    errors = {}
-    for name, run in comparison.variants.items():
-        try:
-            comparison.accept(name, run())
-            errors[name] = ""
-        except Exception as error:  # a wrong or failing variant is reported, and gets no time
-            errors[name] = f"{type(error).__name__}: {error}".splitlines()[0]
-    times: dict[str, list[float]] = {name: [] for name, error in errors.items() if not error}
-    for _ in range(rounds):
-        for name in times:
-            times[name].append(_once(comparison.variants[name]))
-    base = times.get(comparison.baseline)
-    rows = []
-    for name, error in errors.items():
-        if error:
-            quantiles, speedup = (None, None, None), None
-        else:
-            cuts = statistics.quantiles(times[name], n=5, method="inclusive") if rounds > 1 else times[name] * 4
-            quantiles = (cuts[0], statistics.median(times[name]), cuts[3])
-            speedup = statistics.median(b / t for b, t in zip(base, times[name])) if base else None
-        rows.append(
-            Row(experiment, comparison.case, name, *quantiles, comparison.baseline, speedup, error, comparison.facts)
-        )
-    return rows
+def quantiles(times: list[float]) -> tuple[float, float, float]:
+    """The 20th, 50th and 80th percentile."""
+    if len(times) == 1:
+        return (times[0],) * 3
+    cuts = statistics.quantiles(times, n=5, method="inclusive")
+    return cuts[0], statistics.median(times), cuts[3]
 
 
-def machine() -> dict[str, Any]:
-    """What the times were measured on."""
-    cpu = platform.processor()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
-    revision = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return {
-        "cpu": cpu,
-        "isa": C.isa if C else "none",
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
-        "torch": torch.__version__,
-        "compiler": C.compiler if C else "none",
-        "snn_kernels": snn_kernels.__version__,
-        "revision": revision.stdout.strip(),
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-    }
-
-
-def store(path: Path, rows: Iterable[Row]) -> None:
-    """Write rows to ``path``, in place of earlier ones of the same experiments; the others stay."""
-    rows = [asdict(row) | {"machine": machine()} for row in rows]
-    measured = {row["experiment"] for row in rows}
-    if path.exists():
-        rows = [row for row in json.loads(path.read_text())["rows"] if row["experiment"] not in measured] + rows
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+def _row(
+    experiment: str, comparison: Comparison, name: str, candidate: _Candidate, base: list[float], roofline: Roofline
+) -> Row:
+    work = candidate.variant.work or comparison.work
+    row = Row(
+        experiment,
+        comparison.case,
+        name,
+        comparison.baseline,
+        shape=list(comparison.shape),
+        dtype=str(comparison.dtype).removeprefix("torch."),
+        timesteps=comparison.timesteps,
+        rounds=len(candidate.times),
+        bytes=work.bytes,
+        operations=work.operations,
+        correctness=candidate.correctness,
+        error=candidate.error,
+        missing=candidate.missing,
+        sweep=comparison.sweep,
+        facts={**comparison.facts, **candidate.variant.facts},
+    )
+    if candidate.times:
+        low, middle, high = quantiles(candidate.times)
+        row.p20, row.p50, row.p80 = low * 1e3, middle * 1e3, high * 1e3
+        row.speedup = statistics.median(b / t for b, t in zip(base, candidate.times)) if base else None
+        row.roofline, row.bound = roofline.fraction(work.bytes, work.operations, row.dtype, middle)
+    return row

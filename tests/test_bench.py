@@ -1,0 +1,106 @@
+"""A guard against large losses of speed: ratios within one run, on processor time, far below what is measured.
+
+A ratio of two implementations that take turns on one thread hardly depends on how fast the machine is, processor time
+does not count what other processes take, and the best of several rounds is compared, since disturbance only adds time.
+What is left is shared caches and clocks. The thresholds are at most half of the least ratio seen on a 2-core Zen 4 with
+and without three busy processes beside the test:
+
+    signgd relu / eager loop    4.9 to 7.6          spike_linear / torch.mm    3.1 to 3.3
+    signgd gelu / eager loop    2.7 to 3.3          events / dense, 1% spikes  2.7 to 3.4
+    unpack / its definition     3.7 to 7.2          fused / apart              1.2 to 1.3
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+import torch
+
+import snn_kernels as sk
+from bench.neuron import _loop
+from snn_kernels.backends import C
+
+pytestmark = pytest.mark.skipif(C is None, reason="the extension module did not load: there is nothing to guard")
+
+ROUNDS = 7
+
+
+@pytest.fixture(autouse=True)
+def one_thread_and_memory_as_it_is(monkeypatch):
+    """The other tests' poisoning of fresh memory would be timed."""
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)
+    torch.use_deterministic_algorithms(False)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def ratio(slow: Callable, fast: Callable) -> float:
+    """Best processor time of ``slow`` over that of ``fast``, over interleaved rounds after one to warm up."""
+    times: dict[Callable, list[float]] = {slow: [], fast: []}
+    for _ in range(ROUNDS + 1):
+        for run, taken in times.items():
+            start = time.thread_time()
+            run()
+            taken.append(time.thread_time() - start)
+    return min(times[slow][1:]) / min(times[fast][1:])
+
+
+def currents() -> torch.Tensor:
+    return torch.rand(32, 2**15, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_neuron_against_the_eager_loop():
+    current, eta = currents(), sk.schedules.Exponential().table(32)
+    found = ratio(lambda: _loop([current], eta, "relu", []), lambda: sk.signgd(current, eta, "relu"))
+    assert found > 2.4, f"signgd relu is {found:.1f} times as fast as the eager loop"
+
+
+def test_a_transcendental_function_against_the_eager_loop():
+    current, eta = currents(), sk.schedules.Exponential().table(32)
+    found = ratio(lambda: _loop([current], eta, "gelu", []), lambda: sk.signgd(current, eta, "gelu"))
+    assert found > 1.25, f"signgd gelu is {found:.1f} times as fast as the eager loop"
+
+
+def test_unpacking_against_its_definition():
+    train = sk.pack(currents() < 0.5)
+    found = ratio(lambda: sk.unpack(train, backend="reference"), lambda: sk.unpack(train))
+    assert found > 1.5, f"unpack is {found:.1f} times as fast as PyTorch's shifts and masks"
+
+
+@pytest.mark.skipif(C is not None and C.isa != "avx512", reason="the thresholds of products are those of AVX-512")
+class TestProducts:
+    """4096 rows of 512 inputs on 512 outputs."""
+
+    def operands(self):
+        generator = torch.Generator().manual_seed(0)
+        spikes = (torch.rand(32, 128, 512, generator=generator) < 0.47).float()
+        return sk.pack(spikes), spikes.flatten(0, 1), torch.randn(512, 512, generator=generator)
+
+    def test_the_packed_product_against_torch_mm(self):
+        train, spikes, weight = self.operands()
+        found = ratio(lambda: spikes @ weight.t(), lambda: sk.spike_linear(train, weight, method="dense"))
+        assert found > 0.5, f"spike_linear is {found:.2f} times as fast as torch.mm"
+
+    def test_few_spikes_against_many(self):
+        """The event method's work is proportional to the spikes."""
+        _, spikes, weight = self.operands()
+        some = torch.rand(len(spikes), 512, generator=torch.Generator().manual_seed(1)) < 0.02
+        few = sk.pack((spikes * some).unflatten(0, (32, -1)))
+        dense, events = (
+            lambda method=method: sk.spike_linear(few, weight, method=method) for method in ("dense", "event")
+        )
+        found = ratio(dense, events)
+        assert found > 1.2, f"with 1% of spikes, events are {found:.2f} times as fast as the dense method"
+
+    def test_the_fused_op_against_the_two_apart(self):
+        train, _, weight = self.operands()
+        eta = sk.schedules.Exponential().table(32)
+        found = ratio(
+            lambda: sk.signgd(sk.spike_linear(train, weight, method="dense"), eta, "relu"),
+            lambda: sk.spike_linear_signgd(train, weight, None, eta, "relu"),
+        )
+        assert found > 0.6, f"fused is {found:.2f} times as fast as apart"
