@@ -21,14 +21,14 @@ struct Neuron {
 struct Step {
     float eta;
     float momentum;
-    bool nesterov;
+    float nesterov;  // 1 or 0: a number, because a choice by a bool keeps loops from being vectorised
 };
 
 // The direction of descent for a gradient g: m <- momentum m + g, then m itself (the heavy ball, Polyak 1964) or
 // g + momentum m (Nesterov 1983, as Sutskever et al. 2013 write it).
 SNN_FN float filtered(float& m, float g, const Step& at) {
     m = at.momentum * m + g;
-    return at.nesterov ? g + at.momentum * m : m;
+    return at.nesterov > 0.f ? g + at.momentum * m : m;
 }
 
 }  // namespace snn::SNN_ISA

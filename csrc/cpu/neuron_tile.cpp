@@ -45,7 +45,7 @@ void advance(const Tile& tile, const TileCurrents& currents, const float* eta_ta
     for (int s = 0; s < Steps; ++s) {
         x_current[s] = currents.step[0][s] + begin;
         y_current[s] = binary ? currents.step[1][s] + begin : nullptr;
-        at[s] = {eta_table[s], tile.momentum, tile.nesterov};
+        at[s] = {eta_table[s], tile.momentum, tile.nesterov ? 1.f : 0.f};
     }
 #pragma GCC ivdep
     for (int i = 0; i < count; ++i) {

@@ -34,7 +34,8 @@ struct VectorTile {
     int64_t length;
     float* x;
     float* v;
-    float* target;  // scratch
+    float* target;    // scratch
+    uint32_t* fired;  // scratch
     const float* offset;
     const float* scale;
     const float* a;

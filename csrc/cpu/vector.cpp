@@ -13,7 +13,7 @@ namespace {
 class VectorWorker {
   public:
     VectorWorker(const VectorProblem& problem, const TileKernels& kernels)
-        : p_(problem), kernels_(kernels), memory_(5 * problem.length) {
+        : p_(problem), kernels_(kernels), memory_(5 * problem.length), fired_(problem.length) {
         if (p_.dtype != DType::float32) widened_.resize(kStepsPerByte * p_.length);
     }
 
@@ -24,9 +24,9 @@ class VectorWorker {
         for (int k = 0; k < 4; ++k) gather(*operands[k], begin, count, scratch + k * p_.length);
         gather(p_.x, begin, count, p_.x_out + begin);
         gather(p_.v, begin, count, p_.v_out + begin);
-        const VectorTile tile{p_.length, p_.x_out + begin,    p_.v_out + begin,        scratch + 4 * p_.length,
-                              scratch,   scratch + p_.length, scratch + 2 * p_.length, scratch + 3 * p_.length,
-                              p_.eps};
+        const VectorTile tile{
+            p_.length, p_.x_out + begin,    p_.v_out + begin,        scratch + 4 * p_.length, fired_.data(),
+            scratch,   scratch + p_.length, scratch + 2 * p_.length, scratch + 3 * p_.length, p_.eps};
         for (int64_t t = 0; t < p_.timesteps; t += kStepsPerByte) {
             const int steps = static_cast<int>(std::min<int64_t>(kStepsPerByte, p_.timesteps - t));
             const float* current[kStepsPerByte];
@@ -49,6 +49,7 @@ class VectorWorker {
     const VectorProblem& p_;
     const TileKernels& kernels_;
     std::vector<float> memory_, widened_;
+    std::vector<uint32_t> fired_;
 };
 
 }  // namespace

@@ -24,47 +24,57 @@ SNN_FN float sum(int64_t length, Value value) {
     return sum_of_lanes(lane);
 }
 
-void softmax(const VectorTile& tile) {
+// The targets of a vector of `length` decoded inputs x, from its operands a and b.
+void softmax(int64_t length, const float* __restrict x, const float* __restrict a, const float* __restrict, float,
+             float* __restrict target) {
     float lane[kVectorLanes];
     for (float& value : lane) value = -INFINITY;
-    const auto kept = [&](int64_t d) SNN_INLINE_LAMBDA { return tile.a[d] == 0.f ? -INFINITY : tile.x[d]; };
-    fold_lanes(tile.length, lane, kept, [](float a, float b) SNN_INLINE_LAMBDA { return a > b ? a : b; });
+    const auto kept = [=](int64_t d) SNN_INLINE_LAMBDA { return a[d] == 0.f ? -INFINITY : x[d]; };
+    fold_lanes(length, lane, kept, [](float p, float q) SNN_INLINE_LAMBDA { return p > q ? p : q; });
     float max = lane[0];
     for (const float value : lane) max = max > value ? max : value;
-    for (int64_t d = 0; d < tile.length; ++d) tile.target[d] = softmax_weight(kept(d), max, tile.a[d]);
-    const float total = sum(tile.length, [&](int64_t d) SNN_INLINE_LAMBDA { return tile.target[d]; });
-    for (int64_t d = 0; d < tile.length; ++d) tile.target[d] = softmax_target(tile.target[d], total);
+    for (int64_t d = 0; d < length; ++d) target[d] = softmax_weight(x[d], max, a[d]);
+    const float total = sum(length, [=](int64_t d) SNN_INLINE_LAMBDA { return target[d]; });
+    for (int64_t d = 0; d < length; ++d) target[d] = softmax_target(target[d], total);
 }
 
 template <bool Centred>
-void norm(const VectorTile& tile) {
-    const auto length = static_cast<float>(tile.length);
-    float mean = 0.f;
-    if (Centred) mean = sum(tile.length, [&](int64_t d) SNN_INLINE_LAMBDA { return tile.x[d]; }) / length;
-    const auto u = [&](int64_t d) SNN_INLINE_LAMBDA { return Centred ? tile.x[d] - mean : tile.x[d]; };
-    const float mean_square = sum(tile.length, [&](int64_t d) SNN_INLINE_LAMBDA { return u(d) * u(d); }) / length;
-    for (int64_t d = 0; d < tile.length; ++d)
-        tile.target[d] = norm_target(u(d), mean_square, tile.eps, tile.a[d], tile.b[d]);
+void norm(int64_t length, const float* __restrict x, const float* __restrict a, const float* __restrict b, float eps,
+          float* __restrict target) {
+    const auto count = static_cast<float>(length);
+    const float mean = Centred ? sum(length, [=](int64_t d) SNN_INLINE_LAMBDA { return x[d]; }) / count : 0.f;
+    const auto u = [=](int64_t d) SNN_INLINE_LAMBDA { return Centred ? x[d] - mean : x[d]; };
+    const float mean_square = sum(length, [=](int64_t d) SNN_INLINE_LAMBDA { return u(d) * u(d); }) / count;
+    for (int64_t d = 0; d < length; ++d) target[d] = norm_target(u(d), mean_square, eps, a[d], b[d]);
 }
 
-template <void (*set_targets)(const VectorTile&)>
-void advance(const VectorTile& tile, const float* const* currents, const float* eta, int steps, uint8_t* bytes) {
-    for (int64_t d = 0; d < tile.length; ++d) bytes[d] = 0;
-    for (int s = 0; s < steps; ++s) {
-        const float* __restrict current = currents[s];
-        float* __restrict x = tile.x;
-        for (int64_t d = 0; d < tile.length; ++d) x[d] = x[d] - eta[s] * decoded_gradient(current[d], tile.offset[d]);
-        set_targets(tile);
-        float* __restrict v = tile.v;
-        uint8_t* __restrict out = bytes;
-        const float* __restrict target = tile.target;
-        for (int64_t d = 0; d < tile.length; ++d) {
-            const bool spike = fires(v[d], target[d]);
-            const float size = eta[s] * tile.scale[d];
-            v[d] = spike ? v[d] - size : v[d] + size;
-            out[d] = static_cast<uint8_t>(out[d] | (spike ? 1u << s : 0u));
-        }
+using SetTargets = void (*)(int64_t, const float*, const float*, const float*, float, float*);
+
+void decode(int64_t length, float* __restrict x, const float* __restrict current, const float* __restrict offset,
+            float eta) {
+    for (int64_t d = 0; d < length; ++d) x[d] = x[d] - eta * decoded_gradient(current[d], offset[d]);
+}
+
+// Spikes are collected as words: bytes would make the vectoriser work on four times as many neurons at once.
+void fire(int64_t length, float* __restrict v, const float* __restrict target, const float* __restrict scale, float eta,
+          uint32_t bit, uint32_t* __restrict fired) {
+    for (int64_t d = 0; d < length; ++d) {
+        const bool spike = fires(v[d], target[d]);
+        const float size = eta * scale[d];
+        v[d] = spike ? v[d] - size : v[d] + size;
+        fired[d] |= spike ? bit : 0u;
     }
+}
+
+template <SetTargets set_targets>
+void advance(const VectorTile& tile, const float* const* currents, const float* eta, int steps, uint8_t* bytes) {
+    for (int64_t d = 0; d < tile.length; ++d) tile.fired[d] = 0;
+    for (int s = 0; s < steps; ++s) {
+        decode(tile.length, tile.x, currents[s], tile.offset, eta[s]);
+        set_targets(tile.length, tile.x, tile.a, tile.b, tile.eps, tile.target);
+        fire(tile.length, tile.v, tile.target, tile.scale, eta[s], 1u << s, tile.fired);
+    }
+    for (int64_t d = 0; d < tile.length; ++d) bytes[d] = static_cast<uint8_t>(tile.fired[d]);
 }
 
 }  // namespace

@@ -77,7 +77,7 @@ __global__ void __launch_bounds__(kThreads, 2) neuron_kernel(const NeuronProblem
 #pragma unroll
         for (int s = 0; s < kStepsPerByte; ++s) {
             if (s >= steps) break;
-            const Step at = {__ldg(p.eta + t + s), p.momentum, p.nesterov};
+            const Step at = {__ldg(p.eta + t + s), p.momentum, p.nesterov ? 1.f : 0.f};
 #pragma unroll
             for (int i = 0; i < width; ++i) {
                 const bool spike = Model::step(neuron[i], to_float(current[0][s].value[i]),
