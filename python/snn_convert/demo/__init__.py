@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -93,6 +94,15 @@ def run(folder: Path, plan: Plan = FULL, console: Console | None = None) -> Resu
     prepare_folder(folder)
     checkpoints = prepare_folder(folder / "checkpoints")
     start = time.perf_counter()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # networks and images this small take longer on several, which wait for each other
+    try:
+        return _run(folder, checkpoints, plan, console, start)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _run(folder: Path, checkpoints: Path, plan: Plan, console: Console, start: float) -> Results:
     split = load_split()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:

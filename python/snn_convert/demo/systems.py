@@ -42,7 +42,7 @@ SYSTEMS = {
     "default, staggered": System("default", (4, 8, 12), staggered=True),
     "subgradient": System("subgradient", (8, 16, 32, 64), anytime=True),
     "integrate_and_fire": System("integrate_and_fire", (8, 16, 32, 64), anytime=True),
-    "parallel": System("parallel", (2, 4, 8)),
+    "parallel": System("parallel", (4, 8)),
 }
 
 
