@@ -33,7 +33,7 @@ __all__ = [
 RECIPES = ("default", "paper")
 CALIBRATION_SAMPLES = 512
 TIMED_SAMPLES = 64
-ROUNDS, ROUNDS_BEGIN_WITHIN = 3, 1.0
+ROUNDS, ROUNDS_BEGIN_WITHIN = 3, 0.25
 
 
 @dataclass(frozen=True)
