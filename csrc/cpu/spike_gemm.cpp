@@ -248,17 +248,23 @@ void spike_gemm_dense_cpu(const SpikeGemmProblem& p, int threads) {
 
 void spike_gemm_groups_cpu(SpikeGemm product, const SpikeGemmProblem& first, const SpikeGemmGroups& groups,
                            int threads) {
-    const int team = static_cast<int>(std::min<int64_t>(std::max(threads, 1), groups.count));
-#pragma omp parallel for num_threads(team) if (team > 1) schedule(dynamic)
-    for (int64_t group = 0; group < groups.count; ++group) {
+    const auto one_group = [&](int64_t group, int its_threads) {
         SpikeGemmProblem p = first;
         p.bytes += group * groups.bytes_stride;
         p.weight += group * p.outputs * p.inputs;
         if (p.amplitude) p.amplitude += group * p.inputs;
         if (p.bias) p.bias += group * p.outputs;
         p.current += group * p.outputs * p.output_stride;
-        product(p, team > 1 ? 1 : threads);
+        product(p, its_threads);
+    };
+    // The product has a parallel region of its own. Inside another one, even of a single thread, that would make and
+    // end its threads at every call.
+    if (groups.count == 1 || threads <= 1) {
+        for (int64_t group = 0; group < groups.count; ++group) one_group(group, threads);
+        return;
     }
+#pragma omp parallel for num_threads(std::min <int64_t>(threads, groups.count)) schedule(dynamic)
+    for (int64_t group = 0; group < groups.count; ++group) one_group(group, 1);
 }
 
 void spike_gemm_signgd_cpu(const SpikeGemmProblem& p, const NeuronProblem& neuron, int threads) {
