@@ -120,12 +120,12 @@ def selu(x, a, b):
 
 @heavy
 def gelu(x, a, b):
-    return x * 0.5 * (m.erf(x * 0.707106781) + 1.0)
+    return m.gelu(x)
 
 
 @heavy
 def gelu_tanh(x, a, b):
-    return x * 0.5 * (m.tanh((x + x * x * x * 0.044715) * 0.797884561) + 1.0)
+    return tl.math.div_rn(x, m.exp((x + x * x * x * 0.044715) * -1.59576912) + 1.0)
 
 
 @heavy
@@ -145,7 +145,7 @@ def mish(x, a, b):
 
 @heavy
 def softplus(x, a, b):
-    return tl.where(x > 0.0, x, 0.0) + m.log1p_of_positive(m.exp(0.0 - m.magnitude(x)))
+    return tl.where(x > 0.0, x, 0.0) + m.log1p_of_fraction(m.exp(0.0 - m.magnitude(x)))
 
 
 @heavy

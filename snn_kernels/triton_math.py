@@ -92,10 +92,15 @@ def log(x):
 
 
 @triton.jit
-def log1p_of_positive(u):
-    total = u + 1.0
-    lost = total - 1.0
-    return tl.where(lost == 0.0, u, log(total) * tl.math.div_rn(u, lost))
+def log1p_of_fraction(u):
+    p = u * 4.34041908e-3 - 2.57459242e-2
+    p = p * u + 7.17313408e-2
+    p = p * u - 1.30720693e-1
+    p = p * u + 1.88034363e-1
+    p = p * u - 2.47573994e-1
+    p = p * u + 3.33070509e-1
+    p = p * u - 4.99988832e-1
+    return u + u * u * p
 
 
 @triton.jit
@@ -111,22 +116,19 @@ def tanh(x):
 
 
 @triton.jit
-def erf(x):
-    a = clamp(magnitude(x), 0.0, 4.0)
-    z = x * x
-    p = z * 7.88911952e-5 - 8.02084128e-4
-    p = p * z + 5.18953534e-3
-    p = p * z - 2.68544446e-2
-    p = p * z + 1.12836002e-1
-    p = p * z - 3.76126271e-1
-    p = p * z + 1.12837917
-    q = a * -1.85574893e-4 + 2.93961574e-3
-    q = q * a - 2.18053512e-2
-    q = q * a + 1.03037436e-1
-    q = q * a + 6.38225602e-1
-    q = q * a + 1.12704008
-    q = q * a + 3.53708928e-4
-    return tl.where(a < 1.0, x * p, with_sign_of(1.0 - exp(0.0 - q), x))
+def gelu(x):
+    size = magnitude(x)
+    a = tl.where(size > 5.0, 5.0, size)
+    p = a * 1.17168954e-6 - 1.73863124e-5
+    p = p * a + 7.93388339e-5
+    p = p * a + 2.24125642e-4
+    p = p * a - 5.08311781e-3
+    p = p * a + 3.65387013e-2
+    p = p * a - 1.81765431e-1
+    p = p * a + 7.97897844e-1
+    p = p * a + 6.93146400e-1
+    tail = exp(x * x * -0.5 - p)
+    return tl.where(x < 0.0, x * tail, x - a * tail)
 
 
 @triton.jit

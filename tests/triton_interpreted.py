@@ -50,6 +50,11 @@ def test_special_numbers(name):
     same_on_triton_and_cpu(name, **arguments)
 
 
+def test_an_operand_of_one_number_keeps_the_sign_of_zero():
+    arguments = {"currents": [torch.zeros(1, 3)], "eta": torch.zeros(1), "offset": [0.0], "bias": [0.0], "v0": -0.0}
+    assert same_on_triton_and_cpu("identity", **arguments).v.signbit().all()
+
+
 def test_exponents():
     """Whole and fractional, odd and even, up to where every float is even; bases of both signs."""
     exponents = [0.0, 0.5, 1.0, -1.0, 2.0, 3.0, -3.5, 1e-45, 3e38]

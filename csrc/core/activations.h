@@ -21,12 +21,12 @@
     X(elu,          x > 0.f ? x : a * expm1_of_negative(x)) \
     X(celu,         x > 0.f ? x : a * expm1_of_negative(x / a)) \
     X(selu,         1.05070099f * (x > 0.f ? x : 1.67326324f * expm1_of_negative(x))) \
-    X(gelu,         0.5f * x * (1.f + erf(x * 0.707106781f))) \
-    X(gelu_tanh,    0.5f * x * (1.f + tanh(0.797884561f * (x + 0.044715f * (x * x * x))))) \
+    X(gelu,         gelu(x)) \
+    X(gelu_tanh,    x / (1.f + exp(-1.59576912f * (x + 0.044715f * (x * x * x))))) \
     X(gelu_sigmoid, x * sigmoid(1.702f * x)) \
     X(silu,         x / (1.f + exp(-x))) \
     X(mish,         mish_of(x)) \
-    X(softplus,     (x > 0.f ? x : 0.f) + log1p_of_positive(exp(-magnitude(x)))) \
+    X(softplus,     (x > 0.f ? x : 0.f) + log1p_of_fraction(exp(-magnitude(x)))) \
     X(sigmoid,      sigmoid(x)) \
     X(tanh,         tanh(x)) \
     X(exp,          exp(x)) \

@@ -33,6 +33,10 @@ def main() -> None:
     mpmath.mp.dps = 40
     m = mpmath
     half_ln2 = 0.3466
+
+    def tail(a):  # of the normal distribution
+        return m.erfc(a / m.sqrt(2)) / 2
+
     fits = {
         "exp(r) = 1 + r + r^2 p(r)": fit(
             lambda r: (m.exp(r) - 1 - r) / r**2, -half_ln2, half_ln2, 4, weight=lambda r: r * r
@@ -43,8 +47,12 @@ def main() -> None:
         "tanh(x) = x + x z p(z), z = x^2": fit(
             lambda z: (m.tanh(m.sqrt(z)) / m.sqrt(z) - 1) / z, 1e-12, 0.625**2, 4, weight=lambda z: z
         ),
-        "erf(x) = x p(z), z = x^2, |x| < 1": fit(lambda z: m.erf(m.sqrt(z)) / m.sqrt(z), 1e-14, 1.0, 6),
-        "erf(x) = 1 - exp(-q(x)), 1 <= x <= 4": fit(lambda x: -m.log(m.erfc(x)), 1.0, 4.0, 6, weight=m.erfc),
+        "log(1 + u) = u + u^2 p(u), 0 <= u <= 1": fit(
+            lambda u: (m.log(1 + u) - u) / u**2, 1e-9, 1.0, 7, weight=lambda u: u * u
+        ),
+        "Phi(-a) = exp(-a^2 / 2 - p(a)), 0 <= a <= 5": fit(
+            lambda a: -m.log(tail(a)) - a * a / 2, 0.0, 5.0, 8, weight=lambda a: a * tail(a)
+        ),
     }
     for name, (coefficients, error) in fits.items():
         print(f"{name}: largest error {error:.1e}")

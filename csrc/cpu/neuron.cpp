@@ -6,6 +6,7 @@
 
 #include "neuron_tile.h"
 #include "operand.h"
+#include "team.h"
 
 namespace snn {
 namespace {
@@ -99,8 +100,8 @@ void neuron_cpu(const NeuronProblem& problem, int threads) {
     const int64_t tiles = (problem.neurons + kTile - 1) / kTile;
     // A thread is worth starting for about a hundred microseconds of work.
     const int64_t worthwhile = problem.neurons * (problem.timesteps + 4) / 65536 + 1;
-    const int team = static_cast<int>(std::min<int64_t>({threads, tiles, worthwhile}));
-#pragma omp parallel num_threads(std::max(team, 1)) if (team > 1)
+    const int team = team_of(threads, std::min(tiles, worthwhile));
+#pragma omp parallel num_threads(team) if (team > 1)
     {
         Worker worker(problem, kernels);
 #pragma omp for schedule(static)

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "team.h"
+
 namespace snn {
 namespace {
 
@@ -11,7 +13,7 @@ constexpr int64_t kRun = 4096;  // neurons a thread packs at a time
 template <class Visit>
 void for_each_run(int64_t timesteps, int64_t neurons, int threads, Visit visit) {
     const int64_t groups = (timesteps + 7) / 8, runs = (neurons + kRun - 1) / kRun;
-    const int team = static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(threads, groups * runs)));
+    const int team = team_of(threads, groups * runs);
 #pragma omp parallel for num_threads(team) if (team > 1) schedule(static)
     for (int64_t job = 0; job < groups * runs; ++job) {
         const int64_t t = job / runs * 8, n = job % runs * kRun;

@@ -5,6 +5,7 @@
 
 #include "neuron_tile.h"
 #include "operand.h"
+#include "team.h"
 
 namespace snn {
 namespace {
@@ -44,7 +45,7 @@ class Currents {
 void parallel_cpu(const ParallelProblem& p, int threads) {
     const TileKernels& kernels = tile_kernels_here();
     const int64_t tiles = (p.neurons + kParallelTile - 1) / kParallelTile;
-    const int team = static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(threads, tiles)));
+    const int team = team_of(threads, tiles);
 #pragma omp parallel num_threads(team) if (team > 1)
     {
         Currents currents(p, kernels);

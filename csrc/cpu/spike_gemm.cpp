@@ -11,6 +11,7 @@
 #include "operand.h"
 #include "spike_gemm_tile.h"
 #include "spike_index.h"
+#include "team.h"
 
 namespace snn {
 namespace {
@@ -259,11 +260,9 @@ void spike_gemm_groups_cpu(SpikeGemm product, const SpikeGemmProblem& first, con
     };
     // The product has a parallel region of its own. Inside another one, even of a single thread, that would make and
     // end its threads at every call.
-    if (groups.count == 1 || threads <= 1) {
-        for (int64_t group = 0; group < groups.count; ++group) one_group(group, threads);
-        return;
-    }
-#pragma omp parallel for num_threads(std::min <int64_t>(threads, groups.count)) schedule(dynamic)
+    if (groups.count == 1) return one_group(0, threads);
+    const int team = team_of(threads, groups.count);
+#pragma omp parallel for num_threads(team) if (team > 1) schedule(dynamic)
     for (int64_t group = 0; group < groups.count; ++group) one_group(group, 1);
 }
 

@@ -6,6 +6,7 @@
 
 #include "neuron_tile.h"
 #include "operand.h"
+#include "team.h"
 
 namespace snn {
 namespace {
@@ -57,7 +58,7 @@ class VectorWorker {
 void vector_cpu(const VectorProblem& p, int threads) {
     const TileKernels& kernels = tile_kernels_here();
     const int64_t vectors = p.neurons / p.length;
-    const int team = static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(threads, vectors)));
+    const int team = team_of(threads, vectors);
 #pragma omp parallel num_threads(team) if (team > 1)
     {
         VectorWorker worker(p, kernels);

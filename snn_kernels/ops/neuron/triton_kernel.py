@@ -18,7 +18,7 @@ __all__ = ["block_of", "neuron_kernel", "neuron_triton"]
 def load_operand(p_data, inner, period, n, neurons, alive):
     """Neuron ``n`` of a broadcast operand reads ``data[(n // inner) % period]``."""
     if period == 1:
-        value = tl.zeros_like(n).to(tl.float32) + tl.load(p_data)
+        value = tl.broadcast_to(tl.load(p_data), n.shape)
     elif period >= neurons:
         value = tl.load(p_data + n, mask=alive, other=0.0)
     elif neurons <= 0x7FFFFFFF:  # a 64-bit division costs as much as several steps of a neuron
