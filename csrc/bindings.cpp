@@ -166,6 +166,8 @@ using SpikeGemmArguments =
     std::tuple<int64_t, int64_t, int64_t, int64_t, Address, int64_t, Address, Address, Address, Address, Address>;
 using CurrentArgument =
     std::tuple<Address, int64_t, Address, int64_t>;  // data, step stride, row offsets, output stride
+using ResidualTrainArgument =
+    std::tuple<Address, int64_t, Address, int64_t, Address>;  // bytes, group stride, the rest as above, amplitude
 
 snn::SpikeGemmProblem spike_gemm_problem(const SpikeGemmArguments& arguments, const CurrentArgument& current) {
     const auto& [timesteps, rows, inputs, outputs, bytes, group_stride, row_offset, input_offset, weight, amplitude,
@@ -200,11 +202,14 @@ void spike_gemm_cpu(const std::string& method, const SpikeGemmArguments& argumen
 }
 
 void spike_gemm_signgd_cpu(const SpikeGemmArguments& arguments, const CurrentArgument& residual,
-                           const NeuronArguments& neuron, int threads) {
+                           const ResidualTrainArgument& residual_train, const NeuronArguments& neuron, int threads) {
     const snn::SpikeGemmProblem gemm = spike_gemm_problem(arguments, residual);
+    const auto& [bytes, group_stride, row_offset, output_stride, amplitude] = residual_train;
+    const snn::SpikeResidual train{pointer<const uint8_t>(bytes), group_stride, pointer<const int64_t>(row_offset),
+                                   output_stride, pointer<const float>(amplitude)};
     const snn::NeuronProblem problem = std::apply(neuron_problem, neuron);
     py::gil_scoped_release release;
-    snn::spike_gemm_signgd_cpu(gemm, problem, threads);
+    snn::spike_gemm_signgd_cpu(gemm, train, problem, threads);
 }
 
 }  // namespace

@@ -155,10 +155,11 @@ def digest_of_products() -> str:
     """A checksum of currents and of a fused train; small sizes that leave remainders everywhere."""
     train, weight, bias = random_train(21, 37, 83), random(45, 83), random(45)
     image, kernel = random_train(9, 3, 7, 11, 9), random(18, 7, 3, 3)
-    eta = sk.schedules.Exponential(0.4, 0.9).table(21)
+    eta, shortcut = sk.schedules.Exponential(0.4, 0.9).table(21), random_train(21, 37, 45, seed=3)
     parts = [sk.spike_linear(train, weight, bias, method=method) for method in ("dense", "event")]
     parts += [sk.spike_conv2d(image, kernel, stride=s, padding=1, method="dense") for s in (1, 2)]
-    parts += [sk.spike_linear_signgd(train, weight, bias, eta, "relu")[0].bytes]
+    residuals = [{}, {"residual": shortcut, "residual_amplitude": random(45, seed=4)}]
+    parts += [sk.spike_linear_signgd(train, weight, bias, eta, "relu", **residual)[0].bytes for residual in residuals]
     return hashlib.sha256(b"".join(part.contiguous().numpy().tobytes() for part in parts)).hexdigest()
 
 
@@ -238,12 +239,61 @@ def test_fused_residual_is_added_to_the_currents(timesteps, backend):
     for geometry in GEOMETRIES:
         kernel = random(8, 4 // geometry.get("groups", 1), 3, 2) / 4
         current = sk.spike_conv2d(image, kernel, **geometry, method="dense", backend=backend)
-        for shortcut in (random(*current.shape, seed=6), random(*current.shape, seed=6)[:, :, :1].expand_as(current)):
+        dense = random(*current.shape, seed=6)
+        columns_slowest = dense.transpose(1, -1).contiguous().transpose(1, -1)
+        for shortcut in (dense, dense[:, :, :1].expand_as(current), columns_slowest):
             spikes, _ = sk.signgd(current + shortcut, eta, "relu", backend=backend)
             fused, _ = sk.spike_conv2d_signgd(
                 image, kernel, None, eta, "relu", **geometry, residual=shortcut, backend=backend
             )
             assert torch.equal(fused.bytes, spikes.bytes)
+
+
+AMPLITUDES = [None, 0.3, random(33, seed=7)]
+LAYOUTS = {
+    "rows slowest": lambda train: train,
+    "features slowest": lambda train: sk.SpikeTrain(train.bytes.transpose(1, -1).contiguous().transpose(1, -1), 0),
+    "a part": lambda train: sk.SpikeTrain(train.bytes.repeat_interleave(2, -1)[..., ::2], 0),
+}
+
+
+def laid_out(train: sk.SpikeTrain, layout: str) -> sk.SpikeTrain:
+    return sk.SpikeTrain(LAYOUTS[layout](train).bytes, train.timesteps)
+
+
+def assert_same_neurons(found: tuple, wanted: tuple) -> None:
+    assert torch.equal(found[0].bytes, wanted[0].bytes)
+    assert torch.equal(found[1].x, wanted[1].x)
+    assert torch.equal(found[1].v, wanted[1].v)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("timesteps", [0, 1, 7, 8, 9, 33])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_packed_residual_is_the_dense_one(timesteps, layout, backend):
+    train, weight, bias = random_train(timesteps, 3, 19, 50), random(33, 50) / 7, random(33)
+    shortcut = random_train(timesteps, 3, 19, 33, seed=5)
+    arguments = (train, weight, bias, sk.schedules.Exponential(0.4, 0.9).table(timesteps), "relu")
+    for amplitude in AMPLITUDES:
+        dense = shortcut.unpack() * (1.0 if amplitude is None else amplitude)
+        packed = {"residual": laid_out(shortcut, layout), "residual_amplitude": amplitude}
+        wanted = sk.spike_linear_signgd(*arguments, residual=dense, backend=backend)
+        assert_same_neurons(sk.spike_linear_signgd(*arguments, **packed, backend=backend), wanted)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_packed_residual_of_a_convolution_is_the_dense_one(geometry, layout, backend):
+    image, kernel = random_train(12, 3, 4, 9, 7), random(8, 4 // geometry.get("groups", 1), 3, 2) / 4
+    arguments = (image, kernel, None, sk.schedules.Exponential(0.4, 0.9).table(12), "relu")
+    shape = sk.spike_conv2d(image, kernel, **geometry).shape
+    shortcut, amplitude = random_train(*shape, seed=6), random(8, seed=7)
+    wanted = sk.spike_conv2d_signgd(
+        *arguments, **geometry, residual=shortcut.unpack() * amplitude.reshape(-1, 1, 1), backend=backend
+    )
+    packed = {"residual": laid_out(shortcut, layout), "residual_amplitude": amplitude}
+    assert_same_neurons(sk.spike_conv2d_signgd(*arguments, **geometry, **packed, backend=backend), wanted)
 
 
 def test_fused_state_is_passed_on():
@@ -279,16 +329,18 @@ def test_fused_against_the_reference():
 def test_ops_satisfy_torch():
     train, weight, bias = random_train(9, 5, 12), random(20, 12), random(20)
     zero, one, eta = torch.zeros(()), torch.ones(()), sk.schedules.Exponential().table(9)
-    ops = torch.ops.snn_kernels
+    ops, residual = torch.ops.snn_kernels, random_train(9, 5, 20)
     torch.library.opcheck(ops.spike_linear.default, (train.bytes, 9, weight, bias, None, "dense", "cpu"))
     neuron = (eta, one, zero, one, [], zero, "relu", "cpu")
-    torch.library.opcheck(ops.spike_linear_signgd.default, (train.bytes, 9, weight, bias, None, None, *neuron))
-    image, kernel = random_train(9, 2, 3, 5, 5), random(8, 3, 3, 3)
+    for added in ((None, None), (residual.unpack(), None), (residual.bytes, random(20))):
+        torch.library.opcheck(ops.spike_linear_signgd.default, (train.bytes, 9, weight, bias, None, *added, *neuron))
+    image, kernel, residual = random_train(9, 2, 3, 5, 5), random(8, 3, 3, 3), random_train(9, 2, 8, 5, 5)
     geometry = ([1, 1], [1, 1], [1, 1], 1)
     torch.library.opcheck(ops.spike_conv2d.default, (image.bytes, 9, kernel, None, None, *geometry, "dense", "cpu"))
-    torch.library.opcheck(
-        ops.spike_conv2d_signgd.default, (image.bytes, 9, kernel, None, None, None, *geometry, *neuron)
-    )
+    for added in ((None, None), (residual.bytes, random(8))):
+        torch.library.opcheck(
+            ops.spike_conv2d_signgd.default, (image.bytes, 9, kernel, None, None, *added, *geometry, *neuron)
+        )
 
 
 @pytest.mark.parametrize(
@@ -324,3 +376,22 @@ def test_convolution_errors():
         )
     with pytest.raises(ValueError, match=r"eta: expected shape \(8,\)"):
         sk.spike_conv2d_signgd(train, torch.zeros(4, 4, 3, 3), None, torch.zeros(7), "relu")
+
+
+@pytest.mark.parametrize(
+    ("residual", "amplitude", "error", "message"),
+    [
+        ([1.0], None, TypeError, "residual: expected a tensor or a SpikeTrain, got list"),
+        (torch.zeros(8, 2, 5), None, ValueError, r"residual: expected float32 \(8, 2, 4\) on cpu, got"),
+        (torch.zeros(8, 2, 4), 0.5, ValueError, "residual_amplitude: expected None where residual is no SpikeTrain"),
+        (None, 0.5, ValueError, "residual_amplitude: expected None where residual is no SpikeTrain"),
+        (random_train(7, 2, 4), None, ValueError, r"residual: expected a train of shape \(2, 4\) and 8 steps on cpu"),
+        (random_train(8, 2, 5), None, ValueError, r"residual: expected a train of shape \(2, 4\) and 8 steps on cpu"),
+        (random_train(8, 2, 4), torch.ones(5), ValueError, r"residual_amplitude: expected a number or shape \(4,\)"),
+        (random_train(8, 2, 4), torch.ones(1, 4), ValueError, r"residual_amplitude: expected a number or shape \(4,\)"),
+    ],
+)
+def test_residual_errors(residual, amplitude, error, message):
+    arguments = (random_train(8, 2, 6), torch.zeros(4, 6), None, torch.zeros(8), "relu")
+    with pytest.raises(error, match=message):
+        sk.spike_linear_signgd(*arguments, residual=residual, residual_amplitude=amplitude)

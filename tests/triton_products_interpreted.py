@@ -122,6 +122,23 @@ def test_fused_linear_is_the_two_apart(timesteps, dtype, activation):
         assert torch.equal(fused_state.v, state.v)
 
 
+def test_a_packed_residual_is_the_dense_one():
+    """Nothing is fused then: the two ops run apart."""
+    eta, options = sk.schedules.Exponential(0.4, 0.9).table(9), {"backend": "triton"}
+    for op, train, weight, shape in (
+        (sk.spike_linear_signgd, random_train(9, 3, 20), random(5, 20) / 4, (5,)),
+        (sk.spike_conv2d_signgd, random_train(9, 2, 4, 5, 6), random(5, 4, 2, 2) / 4, (5, 1, 1)),
+    ):
+        neurons, amplitude = op(train, weight, None, eta, "relu", **options)[0].shape, random(5).abs()
+        shortcut = random_train(9, *neurons, seed=6)
+        dense = {"residual": shortcut.unpack() * amplitude.reshape(shape)}
+        packed = {"residual": shortcut, "residual_amplitude": amplitude}
+        wanted, wanted_state = op(train, weight, None, eta, "relu", **dense, **options)
+        spikes, state = op(train, weight, None, eta, "relu", **packed, **options)
+        assert torch.equal(spikes.bytes, wanted.bytes)
+        assert torch.equal(state.v, wanted_state.v)
+
+
 def test_fused_state_is_passed_on_over_several_tiles():
     train, weight = random_train(24, 5, 14, 40), random(20, 40) / 6
     eta, options = sk.schedules.Exponential(0.4, 0.9).table(24), {"backend": "triton"}
@@ -153,11 +170,11 @@ def test_ops_satisfy_torch():
     torch.library.opcheck(ops.spike_linear.default, (train.bytes, 9, weight, None, None, "dense", "triton"))
     shapes = {"test_utils": ("test_schema", "test_faketensor")}
     torch.library.opcheck(
-        ops.spike_linear_signgd.default, (train.bytes, 9, weight, None, None, None, *neuron), **shapes
+        ops.spike_linear_signgd.default, (train.bytes, 9, weight, None, None, None, None, *neuron), **shapes
     )
     image, kernel = random_train(9, 2, 3, 4, 4), random(4, 3, 3, 3)
     geometry = ([1, 1], [1, 1], [1, 1], 1)
     call = (image.bytes, 9, kernel, None, None, *geometry)
     torch.library.opcheck(ops.spike_conv2d.default, (*call, "dense", "triton"), **shapes)
-    fused = (*call[:5], None, *geometry, *neuron)
+    fused = (*call[:5], None, None, *geometry, *neuron)
     torch.library.opcheck(ops.spike_conv2d_signgd.default, fused, **shapes)

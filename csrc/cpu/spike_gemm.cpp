@@ -72,21 +72,33 @@ class Tables {
     Aligned<int32_t> entries_;
 };
 
+// Sixteen rows (fewer at the end): where each lies, and whether they are neighbours in memory.
+struct RowBlock {
+    RowBlock(const int64_t* row_offset, int64_t rows, int64_t block)
+        : offset(row_offset + block * kLanes),
+          lanes(static_cast<int>(std::min<int64_t>(kLanes, rows - block * kLanes))) {
+        for (int lane = 1; lane < lanes; ++lane) side_by_side &= offset[lane] == offset[0] + lane;
+    }
+
+    const int64_t* offset;
+    int lanes;
+    bool side_by_side = true;
+};
+
 // Fetches what a tile's currents are stored to or added to, while the tile is computed: the lines lie far apart, where
 // the hardware does not see them coming.
 void prefetch_currents(const SpikeGemmProblem& p, const Job& job, int64_t t, int64_t block) {
     if (!p.current) return;
     constexpr int64_t kLine = 64 / sizeof(float);
-    const int64_t* row = p.current_row + block * kLanes;
-    const int64_t lanes = std::min<int64_t>(kLanes, p.rows - block * kLanes);
-    const bool rows_side_by_side = row[lanes - 1] - row[0] == lanes - 1;
+    const RowBlock rows(p.current_row, p.rows, block);
     for (int64_t s = 0; s < std::min<int64_t>(8, p.timesteps - t); ++s) {
         const float* current = p.current + (t + s) * p.step_stride + job.output * p.output_stride;
-        if (rows_side_by_side)
-            for (int64_t n = 0; n < job.outputs; ++n) __builtin_prefetch(current + row[0] + n * p.output_stride, 1);
+        if (rows.side_by_side)
+            for (int64_t n = 0; n < job.outputs; ++n)
+                __builtin_prefetch(current + rows.offset[0] + n * p.output_stride, 1);
         else if (p.output_stride == 1)
-            for (int64_t lane = 0; lane < lanes; ++lane)
-                for (int64_t n = 0; n < job.outputs; n += kLine) __builtin_prefetch(current + row[lane] + n, 1);
+            for (int lane = 0; lane < rows.lanes; ++lane)
+                for (int64_t n = 0; n < job.outputs; n += kLine) __builtin_prefetch(current + rows.offset[lane] + n, 1);
     }
 }
 
@@ -129,23 +141,22 @@ struct StoreCurrents {
 };
 
 void StoreCurrents::take(const Job& job, int64_t t, int64_t block, const float* tile) const {
-    const int64_t* row = p.current_row + block * kLanes;
-    const int lanes = static_cast<int>(std::min<int64_t>(kLanes, p.rows - block * kLanes));
-    const bool rows_side_by_side = row[lanes - 1] - row[0] == lanes - 1;
+    const RowBlock rows(p.current_row, p.rows, block);
+    const int64_t* row = rows.offset;
     for (int64_t s = 0; s < std::min<int64_t>(8, p.timesteps - t); ++s, tile += job.outputs * kLanes) {
         float* out = p.current + (t + s) * p.step_stride + job.output * p.output_stride;
         int64_t n = 0;
-        if (rows_side_by_side) {
+        if (rows.side_by_side) {
             for (; n < job.outputs; ++n)
-                std::memcpy(out + n * p.output_stride + row[0], tile + n * kLanes, lanes * sizeof(float));
-        } else if (p.output_stride == 1 && lanes == kLanes) {
+                std::memcpy(out + n * p.output_stride + row[0], tile + n * kLanes, rows.lanes * sizeof(float));
+        } else if (p.output_stride == 1 && rows.lanes == kLanes) {
             for (; n + kLanes <= job.outputs; n += kLanes) {
                 float* to[kLanes];
                 for (int lane = 0; lane < kLanes; ++lane) to[lane] = out + row[lane] + n;
                 kernels.transpose(tile + n * kLanes, kLanes, to);
             }
         }
-        for (int lane = 0; lane < lanes; ++lane)
+        for (int lane = 0; lane < rows.lanes; ++lane)
             for (int64_t i = n; i < job.outputs; ++i) out[row[lane] + i * p.output_stride] = tile[i * kLanes + lane];
     }
 }
@@ -154,7 +165,8 @@ void StoreCurrents::take(const Job& job, int64_t t, int64_t block, const float* 
 // last.
 class NeuronBlock {
   public:
-    NeuronBlock(const SpikeGemmProblem& gemm, const NeuronProblem& neuron) : gemm_(gemm), neuron_(neuron) {
+    NeuronBlock(const SpikeGemmProblem& gemm, const SpikeResidual& residual, const NeuronProblem& neuron)
+        : gemm_(gemm), residual_(residual), neuron_(neuron) {
         for (Field* field : fields_)
             field->values.assign(kTile, field->operand.period == 1 ? field->operand.data[0] : 0.f);
     }
@@ -177,7 +189,8 @@ class NeuronBlock {
         const int64_t row = block * kLanes;
         const int lanes = static_cast<int>(std::min<int64_t>(kLanes, gemm_.rows - row));
         if (t == 0) load(job, row, lanes);
-        if (gemm_.current) add(job, t, row, lanes, current);
+        if (gemm_.current) add_currents(job, t, block, current);
+        if (residual_.bytes) add_train(job, t, block, current);
         Tile tile{};
         tile.count = static_cast<int>(job.outputs) * kLanes;
         tile.x[0] = x_.values.data();
@@ -211,18 +224,31 @@ class NeuronBlock {
         }
     }
 
-    void add(const Job& job, int64_t t, int64_t row, int lanes, float* current) const {
-        const int64_t* offset = gemm_.current_row + row;
-        const bool side_by_side = offset[lanes - 1] - offset[0] == lanes - 1;
+    void add_currents(const Job& job, int64_t t, int64_t block, float* current) const {
+        const RowBlock rows(gemm_.current_row, gemm_.rows, block);
         for (int64_t s = 0; s < std::min<int64_t>(8, gemm_.timesteps - t); ++s)
             for (int64_t n = 0; n < job.outputs; ++n, current += kLanes) {
                 const float* from =
                     gemm_.current + (t + s) * gemm_.step_stride + (job.output + n) * gemm_.output_stride;
-                if (side_by_side)
-                    for (int lane = 0; lane < lanes; ++lane) current[lane] += from[offset[0] + lane];
+                if (rows.side_by_side)
+                    for (int lane = 0; lane < rows.lanes; ++lane) current[lane] += from[rows.offset[0] + lane];
                 else
-                    for (int lane = 0; lane < lanes; ++lane) current[lane] += from[offset[lane]];
+                    for (int lane = 0; lane < rows.lanes; ++lane) current[lane] += from[rows.offset[lane]];
             }
+    }
+
+    void add_train(const Job& job, int64_t t, int64_t block, float* current) const {
+        const RowBlock rows(residual_.row_offset, gemm_.rows, block);
+        const uint8_t* from = residual_.bytes + t / 8 * residual_.group_stride + job.output * residual_.output_stride;
+        for (int64_t n = 0; n < job.outputs; ++n, from += residual_.output_stride) {
+            uint8_t bytes[kLanes] = {};
+            if (rows.side_by_side)
+                std::memcpy(bytes, from + rows.offset[0], rows.lanes);
+            else
+                for (int lane = 0; lane < rows.lanes; ++lane) bytes[lane] = from[rows.offset[lane]];
+            const float amplitude = residual_.amplitude ? residual_.amplitude[job.output + n] : 1.f;
+            kernels_.add_spikes(bytes, amplitude, current + n * kLanes, job.outputs * kLanes);
+        }
     }
 
     void save(const Job& job, int64_t row, int lanes) {
@@ -234,7 +260,9 @@ class NeuronBlock {
     }
 
     const SpikeGemmProblem& gemm_;
+    const SpikeResidual& residual_;
     const NeuronProblem& neuron_;
+    const SpikeGemmKernels& kernels_ = spike_gemm_kernels_here();
     TileKernel kernel_ = tile_kernels_here().neuron[neuron_.model];
     Field x_{neuron_.input[0].x, {}}, v_{neuron_.v, {}}, offset_{neuron_.input[0].offset, {}};
     Field scale_{neuron_.scale, {}}, parameter_[kParameters] = {{neuron_.parameter[0], {}}, {neuron_.parameter[1], {}}};
@@ -266,8 +294,9 @@ void spike_gemm_groups_cpu(SpikeGemm product, const SpikeGemmProblem& first, con
     for (int64_t group = 0; group < groups.count; ++group) one_group(group, 1);
 }
 
-void spike_gemm_signgd_cpu(const SpikeGemmProblem& p, const NeuronProblem& neuron, int threads) {
-    for_each_tile(p, threads, [&] { return NeuronBlock(p, neuron); });
+void spike_gemm_signgd_cpu(const SpikeGemmProblem& p, const SpikeResidual& residual, const NeuronProblem& neuron,
+                           int threads) {
+    for_each_tile(p, threads, [&] { return NeuronBlock(p, residual, neuron); });
 }
 
 }  // namespace snn

@@ -44,8 +44,19 @@ void spike_gemm_event_cpu(const SpikeGemmProblem& problem, int threads);
 void spike_gemm_groups_cpu(SpikeGemm product, const SpikeGemmProblem& problem, const SpikeGemmGroups& groups,
                            int threads);
 
-// The dense product followed by the neuron. Neuron (n, row) is number n * rows + row of `neuron`, whose currents are
-// not read: they exist only as a tile in the cache.
-void spike_gemm_signgd_cpu(const SpikeGemmProblem& problem, const NeuronProblem& neuron, int threads);
+// A train that is added to the currents in front of the neuron: amplitude[n] * spike[t, row, n], with the byte of
+// (row, n) at bytes[row_offset[row] + n * output_stride] of each byte group.
+struct SpikeResidual {
+    const uint8_t* bytes;  // null for no train
+    int64_t group_stride;
+    const int64_t* row_offset;  // [rows]
+    int64_t output_stride;
+    const float* amplitude;  // [outputs] or null
+};
+
+// The dense product, the residual and the neuron. Neuron (n, row) is number n * rows + row of `neuron`, whose currents
+// are not read: they exist only as a tile in the cache.
+void spike_gemm_signgd_cpu(const SpikeGemmProblem& problem, const SpikeResidual& residual, const NeuronProblem& neuron,
+                           int threads);
 
 }  // namespace snn

@@ -107,10 +107,19 @@ void accumulate(const uint32_t* index, const int32_t* tables, const float* unit,
                                           step_stride);
 }
 
+void add_spikes(const uint8_t* __restrict bytes, float amplitude, float* __restrict current, int64_t step_stride) {
+    int32_t packed[kLanes];
+    for (int lane = 0; lane < kLanes; ++lane) packed[lane] = bytes[lane];
+    for (int step = 0; step < 8; ++step, current += step_stride)
+        for (int lane = 0; lane < kLanes; ++lane)
+            current[lane] += amplitude * static_cast<float>(packed[lane] >> step & 1);
+}
+
 }  // namespace
 
 extern const SpikeGemmKernels spike_gemm_kernels;
-const SpikeGemmKernels spike_gemm_kernels = {kTableEntries,  to_fixed_point, build_tables, interleave,
-                                             transpose_bits, accumulate,     transpose,    accumulate_events};
+const SpikeGemmKernels spike_gemm_kernels = {kTableEntries, to_fixed_point, build_tables,
+                                             interleave,    transpose_bits, accumulate,
+                                             add_spikes,    transpose,      accumulate_events};
 
 }  // namespace snn::SNN_ISA

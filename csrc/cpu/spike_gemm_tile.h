@@ -44,6 +44,9 @@ using TransposeBits = void (*)(const uint32_t* words, uint32_t* index);
 using Accumulate = void (*)(const uint32_t* index, const int32_t* tables, const float* unit, const float* bias,
                             int64_t blocks, int outputs, float* current, int64_t step_stride);
 
+// current[s][lane] += amplitude * spike for the time-packed spikes of sixteen lanes, s < 8.
+using AddSpikes = void (*)(const uint8_t* bytes, float amplitude, float* current, int64_t step_stride);
+
 // to[column][row] = from[row * from_stride + column] for 16 x 16 numbers.
 using Transpose = void (*)(const float* from, int64_t from_stride, float* const* to);
 
@@ -58,6 +61,7 @@ struct SpikeGemmKernels {
     Interleave interleave;
     TransposeBits transpose_bits;
     Accumulate accumulate;
+    AddSpikes add_spikes;
     Transpose transpose;
     AccumulateEvents accumulate_events;
 };

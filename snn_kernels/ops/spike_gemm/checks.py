@@ -12,7 +12,15 @@ from ...checks import kind
 from ...spike_train import SpikeTrain
 from .rows import convolution_shape
 
-__all__ = ["BACKENDS", "METHODS", "checked_convolution", "checked_linear", "choose_product", "pair"]
+__all__ = [
+    "BACKENDS",
+    "METHODS",
+    "checked_amplitude",
+    "checked_convolution",
+    "checked_linear",
+    "choose_product",
+    "pair",
+]
 
 BACKENDS = ("triton", "cpu", "reference")
 METHODS = ("auto", "dense", "event", "unpack")
@@ -25,7 +33,7 @@ def checked_linear(train: SpikeTrain, weight: Tensor, bias: Tensor | None, ampli
     _check_product(train, weight, bias, ndim=2)
     if train.bytes.ndim < 2 or train.shape[-1] != weight.shape[1]:
         raise ValueError(f"weight: expected [N, K] for a train of shape {tuple(train.shape)}, got {kind(weight)}")
-    return _amplitude(amplitude, weight.shape[1], train)
+    return checked_amplitude("amplitude", amplitude, weight.shape[1], train.device)
 
 
 def checked_convolution(
@@ -50,7 +58,7 @@ def checked_convolution(
     geometry = [pair(value) for value in (stride, padding, dilation)]
     if min(convolution_shape(train.shape[2:], weight.shape[2:], *geometry)) < 1:
         raise ValueError(f"weight: its window does not fit into a train of shape {tuple(train.shape)}: {kind(weight)}")
-    return _amplitude(amplitude, channels, train), geometry
+    return checked_amplitude("amplitude", amplitude, channels, train.device), geometry
 
 
 def _check_product(train: SpikeTrain, weight: Tensor, bias: Tensor | None, ndim: int) -> None:
@@ -76,15 +84,16 @@ def choose_product(method: str, backend: str | None, device: torch.device) -> st
     return backend
 
 
-def _amplitude(amplitude: Tensor | float | None, channels: int, train: SpikeTrain) -> Tensor | None:
+def checked_amplitude(
+    name: str, amplitude: Tensor | float | None, channels: int, device: torch.device
+) -> Tensor | None:
+    """What a spike of each channel is worth, as ``[channels]`` or ``None``."""
     if amplitude is None:
         return None
     if not isinstance(amplitude, Tensor):
-        amplitude = torch.full((), float(amplitude), device=train.device)
-    if amplitude.numel() not in (1, channels) or amplitude.ndim > 1 or amplitude.device != train.device:
-        raise ValueError(
-            f"amplitude: expected a number or shape ({channels},) on {train.device}, got {kind(amplitude)}"
-        )
+        amplitude = torch.full((), float(amplitude), device=device)
+    if amplitude.numel() not in (1, channels) or amplitude.ndim > 1 or amplitude.device != device:
+        raise ValueError(f"{name}: expected a number or shape ({channels},) on {device}, got {kind(amplitude)}")
     return amplitude.float().expand(channels)
 
 

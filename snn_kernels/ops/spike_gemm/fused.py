@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...activations import ActivationSpec, resolve
 from ...backends import C, choose
-from ...checks import checked_eta, checked_field, kind
+from ...checks import checked_eta, checked_field
 from ...layout import Order, empty_steps
 from ...spike_train import SpikeTrain, groups_of
 from ..neuron import run_neuron
@@ -18,7 +18,8 @@ from ..neuron.reference import Momentum, Operands, State
 from ..neuron.state import NeuronState
 from .checks import BACKENDS, checked_convolution, checked_linear
 from .cpu import product_arguments
-from .rows import convolution_rows, convolution_shape, linear_rows, offsets
+from .residual import Residual, checked_residual
+from .rows import convolution_rows, convolution_shape, linear_rows
 
 __all__ = ["spike_conv2d_signgd", "spike_linear_signgd"]
 
@@ -33,7 +34,8 @@ def spike_linear_signgd(
     activation: ActivationSpec,
     *,
     amplitude: Field | None = None,
-    residual: Tensor | None = None,
+    residual: Tensor | SpikeTrain | None = None,
+    residual_amplitude: Field | None = None,
     offset: Field = 1.0,
     x0: Field = 0.0,
     scale: Field = 1.0,
@@ -48,7 +50,10 @@ def spike_linear_signgd(
 
     Args:
         train, weight, bias, amplitude: as in ``spike_linear``: ``[*batch, K]`` to ``[*batch, N]``.
-        residual: currents ``[T, *batch, N]`` in float32 that are added to the product's (a shortcut's), or ``None``.
+        residual: what a shortcut adds to the product's currents: currents ``[T, *batch, N]`` in float32, a train of
+            ``T`` steps of shape ``[*batch, N]`` (which the ``cpu`` backend does not unpack), or ``None``.
+        residual_amplitude: what a spike of that train is worth: a number or ``[N]``, 1 if it is ``None``. The fused
+            spikes are those with the currents ``residual_amplitude * spike`` as residual, bit for bit.
         eta, activation, offset, scale, v0, state: as in ``signgd``; ``x0`` is the decoded input before the first step.
         backend: ``None`` for the fastest here, or a name that runs or raises.
 
@@ -61,11 +66,11 @@ def spike_linear_signgd(
     """
     amplitude = checked_linear(train, weight, bias, amplitude)
     shape = (*train.shape[:-1], weight.shape[0])
-    _check_residual(residual, train, shape)
+    residual, residual_amplitude = checked_residual(residual, residual_amplitude, train, shape, weight.shape[0])
     neuron = _checked_neuron(train, shape, eta, activation, offset, x0, scale, v0, state)
     backend = choose(backend, train.device, BACKENDS)
     bytes, x, v = torch.ops.snn_kernels.spike_linear_signgd(
-        train.bytes, train.timesteps, weight, bias, amplitude, residual, *neuron, backend
+        train.bytes, train.timesteps, weight, bias, amplitude, residual, residual_amplitude, *neuron, backend
     )
     return SpikeTrain(bytes, train.timesteps), NeuronState(x, v)
 
@@ -82,7 +87,8 @@ def spike_conv2d_signgd(
     groups: int = 1,
     *,
     amplitude: Field | None = None,
-    residual: Tensor | None = None,
+    residual: Tensor | SpikeTrain | None = None,
+    residual_amplitude: Field | None = None,
     offset: Field = 1.0,
     x0: Field = 0.0,
     scale: Field = 1.0,
@@ -98,21 +104,14 @@ def spike_conv2d_signgd(
     amplitude, geometry = checked_convolution(train, weight, bias, amplitude, stride, padding, dilation, groups)
     size = convolution_shape(train.shape[2:], weight.shape[2:], *geometry)
     shape = (train.shape[0], weight.shape[0], *size)
-    _check_residual(residual, train, shape)
+    residual, residual_amplitude = checked_residual(residual, residual_amplitude, train, shape, weight.shape[0])
     neuron = _checked_neuron(train, shape, eta, activation, offset, x0, scale, v0, state)
     backend = choose(backend, train.device, BACKENDS)
     bytes, x, v = torch.ops.snn_kernels.spike_conv2d_signgd(
-        train.bytes, train.timesteps, weight, bias, amplitude, residual, *geometry, groups, *neuron, backend
+        *(train.bytes, train.timesteps, weight, bias, amplitude, residual, residual_amplitude),
+        *(*geometry, groups, *neuron, backend),
     )
     return SpikeTrain(bytes, train.timesteps), NeuronState(x, v)
-
-
-def _check_residual(residual: Tensor | None, train: SpikeTrain, shape: tuple[int, ...]) -> None:
-    if residual is None:
-        return
-    expected = (train.timesteps, *shape)
-    if residual.shape != expected or residual.dtype != torch.float32 or residual.device != train.device:
-        raise ValueError(f"residual: expected float32 {expected} on {train.device}, got {kind(residual)}")
 
 
 def _checked_neuron(train, shape, eta, activation, offset, x0, scale, v0, state) -> tuple:
@@ -135,16 +134,19 @@ def _checked_neuron(train, shape, eta, activation, offset, x0, scale, v0, state)
     )
 
 
+PRODUCT_SCHEMA = (
+    "Tensor bytes, int timesteps, Tensor weight, Tensor? bias, Tensor? amplitude, Tensor? residual, "
+    "Tensor? residual_amplitude"
+)
 NEURON_SCHEMA = "Tensor eta, Tensor offset, Tensor x, Tensor scale, Tensor[] parameters, Tensor v, str activation"
 torch.library.define(
     "snn_kernels::spike_linear_signgd",
-    "(Tensor bytes, int timesteps, Tensor weight, Tensor? bias, Tensor? amplitude, Tensor? residual, "
-    f"{NEURON_SCHEMA}, str backend) -> (Tensor, Tensor, Tensor)",
+    f"({PRODUCT_SCHEMA}, {NEURON_SCHEMA}, str backend) -> (Tensor, Tensor, Tensor)",
 )
 torch.library.define(
     "snn_kernels::spike_conv2d_signgd",
-    "(Tensor bytes, int timesteps, Tensor weight, Tensor? bias, Tensor? amplitude, Tensor? residual, int[] stride, "
-    f"int[] padding, int[] dilation, int groups, {NEURON_SCHEMA}, str backend) -> (Tensor, Tensor, Tensor)",
+    f"({PRODUCT_SCHEMA}, int[] stride, int[] padding, int[] dilation, int groups, {NEURON_SCHEMA}, str backend) "
+    "-> (Tensor, Tensor, Tensor)",
 )
 
 
@@ -171,50 +173,74 @@ def _convolution_outputs(bytes, timesteps, weight, geometry, backend) -> tuple[O
 
 
 @torch.library.register_fake("snn_kernels::spike_linear_signgd")
-def _linear_fake(bytes, timesteps, weight, bias, amplitude, residual, *neuron_and_backend):
+def _linear_fake(bytes, timesteps, weight, bias, amplitude, residual, residual_amplitude, *neuron_and_backend):
     return _linear_outputs(bytes, timesteps, weight, neuron_and_backend[-1])[1]
 
 
 @torch.library.register_fake("snn_kernels::spike_conv2d_signgd")
 def _convolution_fake(
-    bytes, timesteps, weight, bias, amplitude, residual, stride, padding, dilation, groups, *neuron_and_backend
+    bytes,
+    timesteps,
+    weight,
+    bias,
+    amplitude,
+    residual,
+    residual_amplitude,
+    stride,
+    padding,
+    dilation,
+    groups,
+    *neuron_and_backend,
 ):
     backend = neuron_and_backend[-1]
     return _convolution_outputs(bytes, timesteps, weight, (stride, padding, dilation), backend)[1]
 
 
 @torch.library.impl("snn_kernels::spike_linear_signgd", "CompositeExplicitAutograd")
-def _linear(bytes, timesteps, weight, bias, amplitude, residual, *neuron_and_backend):
+def _linear(bytes, timesteps, weight, bias, amplitude, residual, residual_amplitude, *neuron_and_backend):
     *neuron, backend = neuron_and_backend
     order, outputs = _linear_outputs(bytes, timesteps, weight, backend)
     if not outputs[2].numel():
         return outputs
-    if backend == "cpu":
+    added = Residual(residual, residual_amplitude, timesteps, feature_dim=-1)
+    if backend == "cpu" and timesteps:
         product = product_arguments(linear_rows(bytes), timesteps, weight, bias, amplitude)
-        _fused(product, timesteps, residual, -1, neuron, order, outputs)
+        _fused(product, timesteps, added, neuron, order, outputs)
     elif backend == "triton" and residual is None:
         from .triton_launch import linear_signgd_triton
 
         linear_signgd_triton(bytes, timesteps, weight, bias, amplitude, neuron, order, outputs)
     else:
         current = torch.ops.snn_kernels.spike_linear(bytes, timesteps, weight, bias, amplitude, "auto", backend)
-        _apart(current, residual, neuron, outputs, backend)
+        _apart(added.added_to(current), neuron, outputs, backend)
     return outputs
 
 
 @torch.library.impl("snn_kernels::spike_conv2d_signgd", "CompositeExplicitAutograd")
 def _convolution(
-    bytes, timesteps, weight, bias, amplitude, residual, stride, padding, dilation, groups, *neuron_and_backend
+    bytes,
+    timesteps,
+    weight,
+    bias,
+    amplitude,
+    residual,
+    residual_amplitude,
+    stride,
+    padding,
+    dilation,
+    groups,
+    *neuron_and_backend,
 ):
     *neuron, backend = neuron_and_backend
     geometry = (stride, padding, dilation)
     order, outputs = _convolution_outputs(bytes, timesteps, weight, geometry, backend)
     if not outputs[2].numel():
         return outputs
-    if backend == "cpu" and groups == 1:
+    added = Residual(residual, residual_amplitude, timesteps, feature_dim=2)
+    if backend == "cpu" and timesteps and groups == 1:
         rows = convolution_rows(bytes, weight.shape[1], weight.shape[-2:], *geometry)
         product = product_arguments(rows, timesteps, weight, bias, amplitude)
-        _fused(product, timesteps, residual, 2, neuron, order, outputs)
+        _fused(product, timesteps, added, neuron, order, outputs)
     elif backend == "triton" and groups == 1 and residual is None:
         from .triton_launch import convolution_signgd_triton
 
@@ -223,14 +249,13 @@ def _convolution(
         current = torch.ops.snn_kernels.spike_conv2d(
             bytes, timesteps, weight, bias, amplitude, *geometry, groups, "auto", backend
         )
-        _apart(current, residual, neuron, outputs, backend)
+        _apart(added.added_to(current), neuron, outputs, backend)
     return outputs
 
 
-def _apart(current: Tensor, residual: Tensor | None, neuron: Sequence, outputs: tuple, backend: str) -> None:
+def _apart(current: Tensor, neuron: Sequence, outputs: tuple, backend: str) -> None:
     eta, offset, x, scale, parameters, v, activation = neuron
     operands = Operands([offset], scale, parameters)
-    current = current if residual is None else current + residual
     bytes, after = run_neuron([current], eta, activation, operands, State((x,), v), Momentum(), backend)
     for out, value in zip(outputs, (bytes, after.x[0], after.v)):
         out.copy_(value)
@@ -239,15 +264,14 @@ def _apart(current: Tensor, residual: Tensor | None, neuron: Sequence, outputs: 
 def _fused(
     product: tuple,
     timesteps: int,
-    residual: Tensor | None,
-    feature_dim: int,
+    residual: Residual,
     neuron: Sequence,
     order: Order,
     outputs: tuple[Tensor, Tensor, Tensor],
 ) -> None:
     eta, offset, x, scale, parameters, v, activation = neuron
     product_numbers, _alive = product
-    added, _alive_as_well = _residual_argument(residual, feature_dim)
+    current, train, _alive_as_well = residual.arguments()
     bytes, x_out, v_out = outputs
     arguments, _alive_too = neuron_arguments(
         activation,
@@ -262,13 +286,4 @@ def _fused(
         order,
         (bytes, [x_out], v_out, []),
     )
-    C.spike_gemm_signgd_cpu(product_numbers, added, arguments, torch.get_num_threads())
-
-
-def _residual_argument(residual: Tensor | None, feature_dim: int) -> tuple[tuple[int, int, int, int], Tensor | None]:
-    """``CurrentArgument`` of csrc/bindings.cpp, and the tensor of row offsets whose address it holds."""
-    if residual is None:
-        return (0, 0, 0, 0), None
-    features_last = residual.movedim(feature_dim, -1)
-    rows = offsets(features_last.shape[1:-1], features_last.stride()[1:-1])
-    return (residual.data_ptr(), residual.stride(0), rows.data_ptr(), residual.stride(feature_dim)), rows
+    C.spike_gemm_signgd_cpu(product_numbers, current, train, arguments, torch.get_num_threads())

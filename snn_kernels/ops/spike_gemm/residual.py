@@ -1,0 +1,82 @@
+"""What a fused op adds to its product before the neurons see it: currents, or a train that stays packed."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...checks import kind
+from ...spike_train import SpikeTrain
+from .checks import checked_amplitude
+from .rows import offsets
+
+__all__ = ["Residual", "checked_residual"]
+
+
+def checked_residual(
+    residual: Tensor | SpikeTrain | None,
+    amplitude: Tensor | float | None,
+    train: SpikeTrain,
+    shape: tuple[int, ...],
+    outputs: int,
+) -> tuple[Tensor | None, Tensor | None]:
+    """A residual of the neurons ``shape`` behind ``train`` as the ops take it: currents, or bytes and their amplitude
+    ``[outputs]`` or ``None``."""
+    if isinstance(residual, SpikeTrain):
+        if (residual.timesteps, residual.shape, residual.device) != (train.timesteps, shape, train.device):
+            raise ValueError(
+                f"residual: expected a train of shape {shape} and {train.timesteps} steps on {train.device}, "
+                f"got {residual}"
+            )
+        return residual.bytes, checked_amplitude("residual_amplitude", amplitude, outputs, train.device)
+    if amplitude is not None:
+        raise ValueError(f"residual_amplitude: expected None where residual is no SpikeTrain, got {amplitude}")
+    if residual is not None and not isinstance(residual, Tensor):
+        raise TypeError(f"residual: expected a tensor or a SpikeTrain, got {type(residual).__name__}")
+    expected = (train.timesteps, *shape)
+    if residual is not None and (
+        residual.shape != expected or residual.dtype != torch.float32 or residual.device != train.device
+    ):
+        raise ValueError(f"residual: expected float32 {expected} on {train.device}, got {kind(residual)}")
+    return residual, None
+
+
+class Residual(NamedTuple):
+    """Currents, bytes of a train whose spikes are worth ``amplitude`` (1 if it is ``None``), or nothing.
+
+    ``feature_dim`` is the dimension of ``value``, time included, that the amplitude runs along.
+    """
+
+    value: Tensor | None
+    amplitude: Tensor | None
+    timesteps: int
+    feature_dim: int
+
+    @property
+    def is_packed(self) -> bool:
+        return self.value is not None and self.value.dtype == torch.uint8
+
+    def added_to(self, current: Tensor) -> Tensor:
+        """``current[t] + amplitude * spike[t]``: the definition of a packed residual."""
+        if not self.is_packed:
+            return current if self.value is None else current + self.value
+        spikes = SpikeTrain(self.value, self.timesteps).unpack()
+        if self.amplitude is None:
+            return current + spikes
+        return current + (spikes.movedim(self.feature_dim, -1) * self.amplitude).movedim(-1, self.feature_dim)
+
+    def arguments(self) -> tuple[tuple, tuple, tuple[Tensor | None, ...]]:
+        """``CurrentArgument`` and ``ResidualTrainArgument`` of csrc/bindings.cpp, one of them for nothing, and the
+        tensors whose addresses they hold."""
+        current, train = (0, 0, 0, 0), (0, 0, 0, 0, 0)
+        if self.value is None:
+            return current, train, ()
+        features_last = self.value.movedim(self.feature_dim, -1)
+        rows = offsets(features_last.shape[1:-1], features_last.stride()[1:-1])
+        where = (self.value.data_ptr(), self.value.stride(0), rows.data_ptr(), self.value.stride(self.feature_dim))
+        if not self.is_packed:
+            return where, train, (rows,)
+        amplitude = None if self.amplitude is None else self.amplitude.contiguous()
+        return current, (*where, 0 if amplitude is None else amplitude.data_ptr()), (rows, amplitude)
