@@ -8,7 +8,7 @@ from torch import nn
 
 from models import images
 from oracle import oracle_outputs
-from snn_convert import convert, engine, packed
+from snn_convert import convert, packed
 from snn_kernels import _C
 from snn_kernels.schedules import Exponential
 
@@ -53,7 +53,7 @@ def test_packed_and_dense_products_agree(monkeypatch):
     _, snn = converted()
     x = images(5)
     output = snn(x)
-    monkeypatch.setattr(engine, "PRODUCTS", {})
+    monkeypatch.setattr(packed, "PRODUCTS", {})
     _, dense = converted()
     assert snn.engine.amplitudes
     assert not dense.engine.amplitudes
@@ -116,6 +116,63 @@ def test_residual_sums_are_part_of_the_fused_op(monkeypatch):
     assert sum(fused) == 2 * 3  # the first two sums, in three rounds of at most eight steps
     (wanted,) = oracle_outputs(model, x, snn, [20])
     assert (output - wanted).norm() <= 1e-3 * wanted.norm()
+
+
+class Mixer(nn.Module):
+    """Residual sums of a train that has changed its layout, of a scaled train, and along another dimension."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.tokens = nn.Conv2d(1, 20, 4, 4), nn.Linear(4, 4)
+        self.features, self.again, self.head = nn.Linear(20, 20), nn.Linear(20, 20), nn.Linear(4, 5)
+
+    def forward(self, x):
+        x = torch.relu(self.stem(x)).flatten(2).transpose(1, 2)
+        x = torch.relu(self.features(x) + x)
+        x = torch.relu(0.5 * x + self.again(x)).transpose(1, 2)
+        x = torch.relu(x + self.tokens(x))
+        return self.head(x.mean(1))
+
+
+def steps_of(model: nn.Module, x: torch.Tensor, **options) -> list[torch.Tensor]:
+    snn = convert(model, [images(16, seed=2)], timesteps=20, schedule=Exponential(0.3, 0.9), **options)
+    return snn.outputs_at(x, steps=[3, 8, 20])
+
+
+@vectors
+@pytest.mark.parametrize("network", [Shortcuts, Mixer])
+@pytest.mark.parametrize("recipe", ["default", "paper"])
+def test_a_residual_train_gives_the_bits_of_its_currents(monkeypatch, network, recipe):
+    torch.manual_seed(0)
+    model, x = network().eval(), images(5)
+    residuals, original = [], packed.Product.fires
+
+    def fires(self, *args, **kwargs):
+        residuals.append(self.residual_amplitude is not None)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(packed.Product, "fires", fires)
+    outputs = steps_of(model, x, recipe=recipe)
+    # One sum of each network adds a train with a scale a feature, in four rounds; the paper's scales are one a neuron.
+    assert sum(residuals) == (4 if recipe == "default" else 0)
+    monkeypatch.setattr(packed, "_amplitude_in_sum", lambda *_: None)
+    residuals.clear()
+    for output, dense in zip(outputs, steps_of(model, x, recipe=recipe)):
+        assert torch.equal(output, dense)
+    assert not any(residuals)
+
+
+@vectors
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
+def test_residuals_in_half_precision(precision):
+    """A scaled train is a current of that precision, the product it is added to is float32."""
+    torch.manual_seed(0)
+    model, x = Mixer().eval(), images(5)
+    snn = convert(model, [images(16, seed=2)], timesteps=20, schedule=Exponential(0.3, 0.9))
+    wanted = snn(x)
+    output = snn.to(precision)(x.to(precision))
+    assert output.dtype == precision
+    assert (output.float() - wanted).norm() <= 0.1 * wanted.norm()
 
 
 def test_a_scale_per_neuron_is_not_folded():

@@ -8,9 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from snn_kernels.backends import C
-
-from .packed import LAYOUT, PRODUCTS, Emission, Product, as_dense, common_amplitude, with_residual
+from .packed import LAYOUT, PRODUCTS, Emission, Product, as_dense, plan_amplitudes, with_residual
 from .population import Population
 from .rules import AFFINE, SHAPE_ONLY, is_additive
 
@@ -54,7 +52,7 @@ class Engine:
         self.depths = self._depths()
         methods = {self.population(node).product_method for node in self.neurons if node.op == "call_module"}
         self.product_method = "auto" if "auto" in methods else "dense"
-        self.amplitudes: dict[fx.Node, str] = {}  # packed products, and the buffer with their input's amplitude
+        self.amplitudes: dict[fx.Node, str] = {}  # readers of packed trains, and the buffer of what a spike is worth
         self.precision = torch.float32  # what weights are stored in and currents computed in
 
     def population(self, node: fx.Node) -> Population:
@@ -199,11 +197,11 @@ class Engine:
         first = env[moving[0]]
         if isinstance(first, Emission) and node.target in LAYOUT:
             return first.moved(one_step)
-        if isinstance(first, Emission) and node in self.amplitudes:
-            amplitude = getattr(self.network, self.amplitudes[node])
+        amplitude = getattr(self.network, self.amplitudes[node]) if node in self.amplitudes else None
+        if isinstance(first, Emission) and node.target in PRODUCTS and amplitude is not None:
             return Product.of(node, first.train, amplitude, still.__getitem__, self.product_method)
         if node.target is torch.ops.aten.add.Tensor and not node.kwargs:
-            product = with_residual({source: env[source] for source in moving})
+            product = with_residual({source: env[source] for source in moving}, amplitude)
             if product is not None:
                 return product
         return torch.vmap(one_step)(*(as_dense(env[source]) for source in moving))
@@ -264,28 +262,15 @@ class Engine:
     # Packed products
 
     def plan_products(self, values: Mapping[fx.Node, Any]) -> None:
-        """Find the affine maps that can read packed trains: those whose feeding population's scale is one number an
-        input channel, which folds into the weights. ``values`` are those of :meth:`start` on one sample."""
+        """Find the operations that read packed trains, and keep what a spike is worth to them in buffers of the
+        network. ``values`` are those of :meth:`start` on one sample."""
         for name in self.amplitudes.values():
             delattr(self.network, name)
-        self.amplitudes.clear()
-        scales: dict[fx.Node, Tensor] = {}
-        for node in self.chunk_nodes:
-            source = node.all_input_nodes[0] if node.all_input_nodes else None
-            if node.op == "call_module":
-                scales[node] = self.population(node).scale.expand_as(values[node])
-            elif source in scales and node.target in LAYOUT:
-                scales[node] = call_node(node, {**values, source: scales[source]})
-            elif source in scales and self._takes_trains(node, values):
-                amplitude = common_amplitude(scales[source], PRODUCTS[node.target])
-                if amplitude is not None:
-                    self.amplitudes[node] = f"amplitude_{node.name}"
-                    self.network.register_buffer(self.amplitudes[node], amplitude, persistent=False)
-
-    def _takes_trains(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> bool:
-        """Whether the packed product is the faster one here."""
-        packed = C is not None and C.isa != "portable" and node.target in PRODUCTS
-        return packed and values[node.args[1]].device.type == "cpu"
+        scales = {node: self.population(node).scale for node in self.neurons if node.op == "call_module"}
+        found = plan_amplitudes(self.chunk_nodes, scales, values)
+        self.amplitudes = {node: f"amplitude_{node.name}" for node in found}
+        for node, amplitude in found.items():
+            self.network.register_buffer(self.amplitudes[node], amplitude, persistent=False)
 
 
 def attribute(root: Any, path: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,12 +17,22 @@ from snn_kernels import (
     spike_linear,
     spike_linear_signgd,
 )
+from snn_kernels.backends import C
 from snn_kernels.ops.spike_gemm.checks import pair
 from snn_kernels.ops.spike_gemm.rows import convolution_shape
 
 from .rules import argument
 
-__all__ = ["LAYOUT", "PRODUCTS", "Emission", "Product", "as_dense", "common_amplitude", "with_residual"]
+__all__ = [
+    "LAYOUT",
+    "PRODUCTS",
+    "Emission",
+    "Product",
+    "as_dense",
+    "common_amplitude",
+    "plan_amplitudes",
+    "with_residual",
+]
 
 aten = torch.ops.aten
 
@@ -71,7 +81,8 @@ class Emission:
 class Product:
     """A linear map or convolution of a train, taken when its currents are asked for, or never, by the fused op.
 
-    ``residual`` is a current ``[T, B, *]`` that is added to it, that of a shortcut.
+    ``residual`` is what a shortcut adds to it: a current ``[T, B, *]``, or what a population sends, which stays packed
+    where its spikes are each worth the ``residual_amplitude`` of their feature.
     """
 
     train: SpikeTrain
@@ -80,7 +91,8 @@ class Product:
     geometry: tuple[Any, ...] | None  # stride, padding, dilation, groups of a convolution
     amplitude: Tensor
     method: str
-    residual: Tensor | None = None
+    residual: Tensor | Emission | None = None
+    residual_amplitude: Tensor | None = None
     _dense: Tensor | None = None
 
     @staticmethod
@@ -103,7 +115,7 @@ class Product:
                 self.train, self.weight, self.bias, *geometry, amplitude=self.amplitude, method=self.method
             )
             if self.residual is not None:
-                self._dense = self._dense + self.residual
+                self._dense = self._dense + as_dense(self.residual)
         return self._dense
 
     @property
@@ -119,7 +131,9 @@ class Product:
         """The train of the unary neurons behind the product, whose currents never exist in memory."""
         fused = spike_linear_signgd if self.geometry is None else spike_conv2d_signgd
         geometry = self.geometry or ()
-        neuron |= {"amplitude": self.amplitude, "residual": self.residual}
+        packed = self.residual_amplitude is not None
+        residual = self.residual.train if packed else as_dense(self.residual)
+        neuron |= {"residual": residual, "residual_amplitude": self.residual_amplitude, "amplitude": self.amplitude}
         return fused(self.train, self.weight, self.bias, eta, activation, *geometry, **neuron)
 
 
@@ -128,18 +142,71 @@ def as_dense(value: Any) -> Any:
     return value.dense() if isinstance(value, (Emission, Product)) else value
 
 
-def with_residual(summands: Mapping[fx.Node, Any]) -> Product | None:
+def with_residual(summands: Mapping[fx.Node, Any], amplitude: Tensor | None = None) -> Product | None:
     """The sum of two currents as one product with the other as its residual; ``None`` where there is no such product:
-    one that no other node reads, of the shape of the other current."""
+    one that no other node reads, of the shape of the other current.
+
+    ``amplitude`` is what a spike of the other is worth, one number a feature of the product, if that is known.
+    """
     products = [node for node, value in summands.items() if isinstance(value, Product) and len(node.users) == 1]
     if len(summands) != 2 or not products:
         return None
     largest = max(products, key=lambda node: summands[node].weight[0].numel())
-    (other,) = (as_dense(value) for node, value in summands.items() if node is not largest)
+    (other,) = (value for node, value in summands.items() if node is not largest)
     product = summands[largest]
-    if product.residual is not None or product.shape != other.shape:
+    packed = isinstance(other, Emission) and amplitude is not None
+    other = other if packed else as_dense(other).float()  # like a product, whatever the precision
+    shape = (other.train.timesteps, *other.train.shape) if packed else other.shape
+    if product.residual is not None or product.shape != shape:
         return None
-    return replace(product, residual=other)
+    return replace(product, residual=other, residual_amplitude=amplitude if packed else None)
+
+
+def plan_amplitudes(
+    nodes: Sequence[fx.Node], population_scales: Mapping[fx.Node, Tensor], values: Mapping[fx.Node, Any]
+) -> dict[fx.Node, Tensor]:
+    """The operations among ``nodes`` that read packed trains, and what a spike of each feature is worth to them.
+
+    They are the affine maps whose feeding population's scale is one number an input channel, which folds into the
+    weights, and the sums of such a map and a train whose scale is one number a feature of the map. ``values`` are those
+    of one sample.
+    """
+    scales: dict[fx.Node, Tensor] = {}
+    found: dict[fx.Node, Tensor | None] = {}
+    for node in nodes:
+        source = node.all_input_nodes[0] if node.all_input_nodes else None
+        if node in population_scales:
+            scales[node] = population_scales[node].expand_as(values[node])
+        elif source in scales and node.target in LAYOUT:
+            arguments = fx.node.map_arg((node.args, node.kwargs), {**values, source: scales[source]}.__getitem__)
+            scales[node] = node.target(*arguments[0], **arguments[1])
+        elif source in scales and _takes_trains(node, values):
+            found[node] = common_amplitude(scales[source], PRODUCTS[node.target])
+        elif node.target is aten.add.Tensor and not node.kwargs:
+            found[node] = _amplitude_in_sum(node, found, scales, values)
+    return {node: amplitude for node, amplitude in found.items() if amplitude is not None}
+
+
+def _takes_trains(node: fx.Node, values: Mapping[fx.Node, Any]) -> bool:
+    """Whether the packed product is the faster one here."""
+    packed = C is not None and C.isa != "portable" and node.target in PRODUCTS
+    return packed and values[node.args[1]].device.type == "cpu"
+
+
+def _amplitude_in_sum(
+    node: fx.Node,
+    found: Mapping[fx.Node, Tensor | None],
+    scales: Mapping[fx.Node, Tensor],
+    values: Mapping[fx.Node, Any],
+) -> Tensor | None:
+    """What a spike of the train is worth that is added to a packed product."""
+    products = [
+        source for source in node.all_input_nodes if found.get(source) is not None and source.target in PRODUCTS
+    ]
+    trains = [source for source in node.all_input_nodes if source in scales]
+    if len(products) != 1 or len(trains) != 1 or scales[trains[0]].shape != values[products[0]].shape:
+        return None
+    return common_amplitude(scales[trains[0]], PRODUCTS[products[0].target])
 
 
 def common_amplitude(scale: Tensor, dim: int) -> Tensor | None:
