@@ -100,14 +100,22 @@ class Engine:
 
     # Values
 
-    def start(self, inputs: Sequence[Any], estimate: Callable[[Population, tuple[Tensor, ...]], Tensor]) -> dict:
+    def start(
+        self,
+        inputs: Sequence[Any],
+        estimate: Callable[[Population, tuple[Tensor, ...]], Tensor],
+        known: Mapping[fx.Node, Tensor] | None = None,
+    ) -> dict:
         """Every node's value while each neuron holds ``estimate(population, decoded inputs)``, encoded inputs 0.
 
-        In float32 whatever the precision: it happens once a run, and every step builds on it.
+        In float32 whatever the precision: it happens once a run, and every step builds on it. Values that are ``known``
+        are not computed.
         """
         values: dict[fx.Node, Any] = {}
         for node in self.nodes:
-            if node.op == "placeholder":
+            if known and node in known:
+                values[node] = known[node]
+            elif node.op == "placeholder":
                 value = cast(inputs[self.inputs.index(node)], torch.float32)
                 values[node] = torch.zeros_like(value) if self.kinds[node] == Kind.NEURON else value
             elif node.op == "get_attr":
@@ -122,6 +130,10 @@ class Engine:
                 values[node] = fx.node.map_arg(node.args[0], values.__getitem__)
         return values
 
+    def at_rest(self, inputs: Sequence[Any], known: Mapping[fx.Node, Tensor] | None = None) -> dict:
+        """:meth:`start` with every neuron at its initial estimate, before the first step."""
+        return self.start(inputs, lambda population, x: population.initial_state(x).v, known)
+
     def read_out(self, values: Mapping[fx.Node, Any], estimates: Mapping[fx.Node, Tensor]) -> Any:
         """The network's output while the neurons hold ``estimates``; the rest of ``values`` is from :meth:`start`.
 
@@ -133,12 +145,12 @@ class Engine:
                 values[node] = call_node(node, values)
         return fx.node.map_arg(self.output.args[0], lambda node: cast(values[node], self.precision))
 
-    def example_inputs(self, device: torch.device) -> list[Any]:
-        """Inputs of zeros with one sample, for what depends on the shapes alone."""
+    def example_inputs(self, device: torch.device, samples: int = 1) -> list[Any]:
+        """Inputs of zeros, for what depends on the shapes alone."""
         expected = [node.meta["val"] for node in self.inputs]
         return [
             torch.zeros(
-                [size if isinstance(size, int) else 1 for size in value.shape], dtype=value.dtype, device=device
+                [size if isinstance(size, int) else samples for size in value.shape], dtype=value.dtype, device=device
             )
             if isinstance(value, Tensor)
             else value

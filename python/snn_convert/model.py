@@ -17,6 +17,7 @@ from . import storage
 from .early_exit import Decided, check_classes, check_steps, run_until_sure
 from .engine import PRECISIONS, Engine
 from .population import Population
+from .rest import Rest
 from .run import Run
 from .staggered import StaggeredRun
 from .summary import summary
@@ -61,6 +62,7 @@ class SpikingModel(nn.Module):
         self.input_spec, self.output_spec = traced.input_spec, traced.output_spec
         self.encoder = encoder
         self.engine = Engine(self.network, encoded=encoder != "direct")
+        self.rest = Rest(self.engine)
         self.measures_each_run = False
         self.onset_delay, self.dynamics = onset_delay, dynamics
         self.set_schedule(schedule, timesteps)
@@ -191,7 +193,7 @@ class SpikingModel(nn.Module):
         for node, measured in offsets.items():
             self.engine.population(node).set_offsets(measured)
         self.measures_each_run = self.engine.has_coefficients or not self.engine.fits_every_batch(offsets)
-        self.engine.plan_products(values)
+        self._plan(values)
 
     @torch.no_grad()
     def refresh(self, offsets: bool = False) -> None:
@@ -200,7 +202,11 @@ class SpikingModel(nn.Module):
         values = self.engine.start(inputs, lambda population, x: population(*x))
         for node, measured in self.engine.offsets(values).items() if offsets else ():
             self.engine.population(node).set_offsets(measured)
+        self._plan(values)
+
+    def _plan(self, values: dict[fx.Node, Any]) -> None:
         self.engine.plan_products(values)
+        self.rest.forget()
 
     def save(self, path: str | PathLike) -> None:
         """Write the network to one file: see :func:`snn_convert.storage.save`."""

@@ -42,7 +42,7 @@ class Run:
 
     def _begin(self) -> None:
         self.state: dict[fx.Node, Any] = {}
-        values = self.engine.start(self.inputs, lambda population, x: population.initial_state(x).v)
+        values = self.engine.at_rest(self.inputs, self.model.rest.values(self.inputs, self.model.eta.device))
         self.offsets = self.engine.offsets(values) if self.model.measures_each_run else {}
         for node in self.engine.neurons:
             if node.op == "placeholder":
