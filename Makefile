@@ -27,8 +27,8 @@ setup: $(INSTALLED)  ## make .venv and install the package into it, built from t
 demo: $(INSTALLED)  ## train small networks, turn them into spiking ones, write demo-report/
 	$(BIN)/snn-convert demo $(ARGS)
 
-test: $(INSTALLED)  ## the whole test suite
-	$(BIN)/python -m pytest $(ARGS)
+test: $(INSTALLED)  ## the whole test suite, a process for each processor
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile $(ARGS)
 
 bench: $(INSTALLED)  ## the quick measurements, minutes; ARGS=--full for all; into bench/results/
 	$(BIN)/python -m bench $(ARGS)

@@ -1,4 +1,12 @@
-"""Fresh memory is poisoned in every test, and tests that need a GPU say so where there is none."""
+"""Fresh memory is poisoned in every test, and tests that need a GPU say so where there is none.
+
+Tests run side by side, on one thread each: tensors as small as theirs run slower on several. Those of the threads
+themselves ask for some.
+"""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch reads it, and for the processes that tests start
 
 import pytest
 import torch
@@ -7,6 +15,14 @@ from hypothesis import settings
 # The machine is shared and the first example of an op loads libraries: time is no property under test.
 settings.register_profile("repository", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("repository")
+
+
+@pytest.fixture
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

@@ -28,14 +28,10 @@ ROUNDS = 7
 
 
 @pytest.fixture(autouse=True)
-def one_thread_and_memory_as_it_is(monkeypatch):
+def memory_as_it_is(monkeypatch):
     """The other tests' poisoning of fresh memory would be timed."""
     monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)
     torch.use_deterministic_algorithms(False)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def ratio(slow: Callable, fast: Callable) -> float:

@@ -23,15 +23,6 @@ TINY = Setting("tiny")
 WRONG = {"recipes": "not within 1% after"}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tensors this small run slower on several."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta", "ignore:populations that never moved")
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiment(name, tmp_path):

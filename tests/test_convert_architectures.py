@@ -28,15 +28,6 @@ ARCHITECTURES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tensors this small run slower on several."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def assert_close_in_norm(actual, expected, tolerance):
     assert torch.isfinite(actual).all()
     assert (actual - expected).norm() <= tolerance * expected.norm()

@@ -28,15 +28,6 @@ NETWORKS = {
 WINDOWS = [(16, 1), (16, 2), (16, 5), (9, 8), (12, 12), (8, 11)]  # T and the onset delay
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tensors this small run slower on several."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def distance(actual, expected):
     assert torch.isfinite(actual).all()
     return float((actual - expected).norm() / expected.norm())

@@ -88,15 +88,6 @@ SHALLOW = {"vector": (96, Exponential(0.25, 0.945), 0.05), "decomposed": (160, E
 DEEP = (256, Exponential(0.3, 0.97), 0.3)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tensors this small run slower on several."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def built(name) -> tuple[nn.Module, dict, dict]:
     torch.manual_seed(0)
     make, data = MODELS[name]

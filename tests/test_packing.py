@@ -95,7 +95,7 @@ def test_empty_and_scalar_populations(timesteps, shape, backend):
     assert torch.equal(unpack(train, backend=backend), spikes)
 
 
-def test_large_trains_are_shared_among_threads():
+def test_large_trains_are_shared_among_threads(three_threads):
     spikes = random_spikes(33, 20_011)
     assert torch.equal(pack(spikes).bytes, pack_reference(spikes))
     assert torch.equal(pack(spikes).unpack(), spikes)

@@ -33,7 +33,7 @@ def test_the_bits_of_the_reference(timesteps, dtype):
             assert train.bytes.shape == ((timesteps + 7) // 8, size)
 
 
-def test_views_and_broadcast_operands():
+def test_views_and_broadcast_operands(three_threads):
     current = seeded(11, 4, 10, 6)[:, :, 1:9:2]
     for view in (current, current.permute(0, 2, 3, 1), current[..., 1:].transpose(1, 3)):
         for shape in ((), view.shape[-1:], (view.shape[1], 1, 1), view.shape[1:]):

@@ -17,7 +17,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("schedule", "formula"), CASES, ids=lambda case: repr(case))
+@pytest.mark.parametrize(("schedule", "formula"), CASES, ids=[repr(schedule) for schedule, _ in CASES])
 @pytest.mark.parametrize("timesteps", [0, 1, 7, 33, 500])
 def test_table_is_the_formula_rounded_once(schedule, formula, timesteps):
     table = schedule.table(timesteps)
@@ -29,7 +29,7 @@ def test_table_is_the_formula_rounded_once(schedule, formula, timesteps):
     assert ((table.double() - expected).abs() <= (expected * 2**-23).clamp(min=2**-149)).all()
 
 
-@pytest.mark.parametrize(("schedule", "formula"), CASES, ids=lambda case: repr(case))
+@pytest.mark.parametrize(("schedule", "formula"), CASES, ids=[repr(schedule) for schedule, _ in CASES])
 def test_a_longer_table_begins_with_the_shorter(schedule, formula):
     assert torch.equal(schedule.table(64)[:9], schedule.table(9))
 

@@ -63,7 +63,7 @@ def test_empty_and_scalar_populations(timesteps, shape, name, backend):
         assert all(torch.equal(x, b) for x, b in zip(result.x, arguments["bias"]))
 
 
-def test_every_tile_and_thread_boundary():
+def test_every_tile_and_thread_boundary(three_threads):
     """Sizes around the CPU kernel's tile, and enough neurons for several threads."""
     for size in (1023, 1024, 1025, 70_001):
         arguments = arguments_for(ACTIVATIONS["relu"], (size,), 17)

@@ -92,7 +92,7 @@ def test_a_train_cut_anywhere_continues(backend):
         assert torch.equal(after.v, state.v)
 
 
-def test_strided_currents_and_threads():
+def test_strided_currents_and_threads(three_threads):
     current, eta = seeded(9, 5, 8, 40), schedules.Exponential().table(9)
     for view in (current[..., ::2], current.transpose(1, 2), current[:, ::2, 1:, 3:]):
         found = signgd_vector(view, eta, "softmax", backend="cpu")

@@ -112,17 +112,28 @@ def test_half_precision_weights_are_used_exactly(dtype):
     assert_like_a_float32_product(sk.spike_linear(train, weight, method="dense"), wanted, 40)
 
 
-def test_methods_add_the_same_numbers_every_time():
+def test_methods_add_the_same_numbers_every_time(three_threads):
     train, weight = random_train(32, 70, 300), random(90, 300)
-    threads = torch.get_num_threads()
     for method in METHODS:
         first = sk.spike_linear(train, weight, method=method)
         assert all(torch.equal(first, sk.spike_linear(train, weight, method=method)) for _ in range(3))
         if method in ("dense", "event"):
             torch.set_num_threads(1)
             alone = sk.spike_linear(train, weight, method=method)
-            torch.set_num_threads(threads)
+            torch.set_num_threads(3)
             assert torch.equal(first, alone)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="there is no list of threads to look at")
+@pytest.mark.parametrize("method", METHODS)
+def test_calls_keep_their_threads(method, three_threads):
+    """A parallel region inside another would make new ones every time, which takes as long as the product."""
+    train, weight = random_train(32, 70, 300), random(90, 300)
+    sk.spike_linear(train, weight, method=method)
+    before = set(os.listdir("/proc/self/task"))
+    for _ in range(3):
+        sk.spike_linear(train, weight, method=method)
+        assert set(os.listdir("/proc/self/task")) == before
 
 
 @pytest.mark.parametrize("inputs", [1, 19, 20, 21, 500, 3000])
@@ -201,7 +212,7 @@ FIELDS = {
 @pytest.mark.parametrize("timesteps", [1, 7, 8, 9, 33])
 @pytest.mark.parametrize("fields", FIELDS)
 @pytest.mark.parametrize("activation", ["relu", "gelu", ("leaky_relu", random(33).abs())])
-def test_fused_linear_is_the_two_apart(timesteps, fields, activation):
+def test_fused_linear_is_the_two_apart(timesteps, fields, activation, three_threads):
     train, weight, bias = random_train(timesteps, 17, 50), random(33, 50) / 7, random(33)
     eta, fields = sk.schedules.Exponential(0.4, 0.9).table(timesteps), FIELDS[fields]
     current = sk.spike_linear(train, weight, bias, amplitude=0.5, method="dense")
@@ -214,7 +225,7 @@ def test_fused_linear_is_the_two_apart(timesteps, fields, activation):
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-def test_fused_convolution_is_the_two_apart(geometry):
+def test_fused_convolution_is_the_two_apart(geometry, three_threads):
     train, weight, bias = random_train(12, 3, 4, 9, 7), random(8, 4 // geometry.get("groups", 1), 3, 2) / 4, random(8)
     eta, offset = sk.schedules.Exponential(0.4, 0.9).table(12), random(8, 1, 1)
     spikes, state = sk.signgd(sk.spike_conv2d(train, weight, bias, **geometry), eta, "relu", offset=offset)
@@ -309,7 +320,7 @@ def test_fused_state_is_passed_on():
     assert torch.equal(state.v, whole_state.v)
 
 
-def test_fused_against_the_reference():
+def test_fused_against_the_reference(three_threads):
     """Another order of addition moves a current by ulps: a spike may differ only where the reference's own estimate and
     target are that close. Here the reference recomputes both along the fused op's own spikes."""
     train, weight = random_train(16, 9, 40), random(21, 40) / 6
