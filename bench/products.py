@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -16,13 +17,14 @@ from .runner import Comparison, Setting, Work
 __all__ = ["convolution", "density", "fused", "linear"]
 
 STEPS = 32
+LAYERS = 4  # of a stack
 SPIKING = 0.47  # the share of ones in a signGD train
 
 
 def _linear(setting: Setting) -> tuple[tuple[int, int, int], ...]:
     """Rows (samples x steps), inputs and outputs."""
     return setting.choose(
-        ((64, 40, 70),), ((4096, 512, 512), (32768, 256, 256)), ((8192, 1024, 1024), (4096, 2048, 512))
+        ((64, 40, 70), (64, 33, 33)), ((4096, 512, 512), (32768, 256, 256)), ((8192, 1024, 1024), (4096, 2048, 512))
     )
 
 
@@ -139,16 +141,21 @@ def convolution(setting: Setting) -> Iterator[Comparison]:
 def fused(setting: Setting) -> Iterator[Comparison]:
     """Product and neuron in one op against the two apart, and against PyTorch's product and the neuron kernel."""
     eta = sk.schedules.Exponential().table(STEPS).to(setting.device)
+    layers = {
+        "apart": lambda train, weight: sk.signgd(sk.spike_linear(train, weight, method="dense"), eta, "relu"),
+        "fused": lambda train, weight: sk.spike_linear_signgd(train, weight, None, eta, "relu"),
+    }
     for rows, inputs, outputs in _linear(setting):
         train = _train(rows // STEPS, inputs, device=setting.device)
         weight, dense = _weight(outputs, inputs, device=setting.device), train.unpack()
-        variants = {
-            "torch.mm, signgd": lambda d=dense, w=weight: sk.signgd(d @ w.t(), eta, "relu"),
-            "apart": lambda t=train, w=weight: sk.signgd(sk.spike_linear(t, w, method="dense"), eta, "relu"),
-            "fused": lambda t=train, w=weight: sk.spike_linear_signgd(t, w, None, eta, "relu"),
-        }
+        variants = {"torch.mm, signgd": lambda d=dense, w=weight: sk.signgd(d @ w.t(), eta, "relu")}
+        variants |= {name: partial(layer, train, weight) for name, layer in layers.items()}
         case = f"linear rows={rows}, K={inputs}, N={outputs}"
         yield _fused(case, variants, train, weight, (rows, inputs, outputs), rows)
+        if inputs == outputs:
+            stacks = {name: partial(_stack, layer, train, weight) for name, layer in layers.items()}
+            case = f"{LAYERS} linear layers, rows={rows}, K=N={inputs}"
+            yield _fused(case, stacks, train, weight, (rows, inputs, outputs), rows, LAYERS)
     for channels, size in _convolutions(setting):
         train = _train(8, channels, size, size, device=setting.device)
         weight, dense = _weight(channels, channels, 3, 3, device=setting.device), train.unpack().flatten(0, 1)
@@ -163,7 +170,16 @@ def fused(setting: Setting) -> Iterator[Comparison]:
         yield _fused(case, variants, train, weight, (8, channels, size, size), 8 * STEPS * size * size)
 
 
-def _fused(case: str, variants: dict, train: sk.SpikeTrain, weight: Tensor, shape: tuple, rows: int) -> Comparison:
+def _stack(layer: Callable[..., tuple], train: sk.SpikeTrain, weight: Tensor) -> tuple:
+    """A layer fed with its own spikes, several times over: what the last one returns."""
+    for _ in range(LAYERS):
+        train, state = layer(train, weight)
+    return train, state
+
+
+def _fused(
+    case: str, variants: dict, train: sk.SpikeTrain, weight: Tensor, shape: tuple, rows: int, layers: int = 1
+) -> Comparison:
     wanted = variants["apart"]()[0].unpack(torch.bool)
 
     def accept(name: str, output: tuple) -> str:
@@ -172,5 +188,6 @@ def _fused(case: str, variants: dict, train: sk.SpikeTrain, weight: Tensor, shap
 
     product = _product_work(train, weight, rows)
     # Of the output a bit a step is written, in place of a float32 current.
-    work = Work(product.bytes - 4 * rows * len(weight) + rows * len(weight) // 8, product.operations)
-    return Comparison(case, variants, "apart", accept, shape=shape, timesteps=STEPS, work=work)
+    moved = product.bytes - 4 * rows * len(weight) + rows * len(weight) // 8
+    work = Work(layers * moved, layers * product.operations)
+    return Comparison(case, variants, "apart", accept, shape=shape, timesteps=STEPS, work=work, memory=True)

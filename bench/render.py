@@ -10,6 +10,8 @@ from .results import Row, load
 
 __all__ = ["render"]
 
+# Facts that the case names, or that plots alone are for.
+IN_THE_CASE = {"T", "N", "batch", "width", "depth", "density", "bytes", "limit"}
 COLUMNS = ("case", "variant", "p20 ms", "p50 ms", "p80 ms", "times as fast", "of the ceiling", "answer")
 
 
@@ -38,12 +40,13 @@ def _title(rows: list[Row]) -> str:
         "Medians and quantiles of interleaved rounds. *Times as fast* is against the variant in italics, round by "
         "round. *Of the ceiling* is the time that the copy bandwidth or the matrix product rate, measured in the same "
         "run, takes for the bytes or operations of the computation, whichever is longer, over the median. An answer is "
-        "checked before it is timed, and a wrong one has no time."
+        "checked before it is timed, and a wrong one has no time. *Peak MB* is the most that the tensors of one call, "
+        "its result among them, hold at a time; what kernels and libraries allocate for themselves is not counted."
     )
 
 
 def _section(name: str, experiment: Experiment | None, rows: list[Row], picture: str) -> str:
-    facts = sorted({key for row in rows for key in row.facts} - {"T", "N", "density", "bytes", "limit"})
+    facts = sorted({key for row in rows for key in row.facts} - IN_THE_CASE)
     lines = [f"## {name}", ""]
     if experiment:
         lines += [f"{experiment.summary[0].upper()}{experiment.summary[1:]}. {experiment.honest}", ""]

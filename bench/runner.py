@@ -13,10 +13,11 @@ import torch
 
 from snn_kernels import backends
 
+from .memory import peak_bytes
 from .results import Row
 from .roofline import Roofline
 
-__all__ = ["Comparison", "Missing", "Setting", "Variant", "Work", "measure"]
+__all__ = ["Comparison", "Missing", "Setting", "Variant", "Work", "measure", "unavailable"]
 
 # A timing of less than this many seconds is made of several calls: the clock and the caches need that much to settle.
 SHORTEST = 1e-3
@@ -85,6 +86,8 @@ class Comparison:
         accept: says how right a variant's output is, or raises if it is wrong; called before anything is timed.
         sweep: the name of the fact that varies from case to case; those of one name are a line in the plots.
         once: a computation that is run once in its life, and timed as it is checked.
+        images: how many a call takes: the rows tell the time of each too.
+        memory: the rows tell the peak of memory too, see :func:`bench.memory.peak_bytes`.
     """
 
     case: str
@@ -98,6 +101,13 @@ class Comparison:
     sweep: str = ""
     facts: dict[str, float] = field(default_factory=dict)
     once: bool = False
+    images: int = 0
+    memory: bool = False
+
+
+def unavailable(case: str, error: Exception) -> Comparison:
+    """In place of a computation whose inputs cannot be made here."""
+    return Comparison(case, {"snn_convert": Missing(f"cannot be tried: {error}")}, "snn_convert", lambda *_: "")
 
 
 @dataclass
@@ -109,6 +119,7 @@ class _Candidate:
     error: str = ""
     missing: str = ""
     times: list[float] = field(default_factory=list)  # seconds a call, one a round
+    facts: dict[str, float] = field(default_factory=dict)
 
 
 def measure(experiment: str, comparison: Comparison, roofline: Roofline, rounds: int, seconds: float) -> list[Row]:
@@ -121,6 +132,8 @@ def measure(experiment: str, comparison: Comparison, roofline: Roofline, rounds:
     running = [candidate for candidate in candidates.values() if candidate.correctness]
     if not comparison.once:
         _time(running, rounds, seconds)
+    for candidate in running:
+        candidate.facts = _found(candidate, comparison)
     base = candidates[comparison.baseline].times if comparison.baseline in candidates else []
     return [_row(experiment, comparison, name, c, base, roofline) for name, c in candidates.items()]
 
@@ -141,6 +154,16 @@ def _checked(name: str, variant: Callable[[], Any] | Variant | Missing, comparis
         kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
         candidate.error = f"{kind}{error}".splitlines()[0]
     return candidate
+
+
+def _found(candidate: _Candidate, comparison: Comparison) -> dict[str, float]:
+    """What is measured besides time."""
+    facts = {}
+    if comparison.images:
+        facts["ms per image"] = statistics.median(candidate.times) * 1e3 / comparison.images
+    if comparison.memory:
+        facts["peak MB"] = peak_bytes(candidate.variant.run) / 1e6
+    return facts
 
 
 def _time(candidates: list[_Candidate], rounds: int, seconds: float) -> None:
@@ -195,7 +218,7 @@ def _row(
         error=candidate.error,
         missing=candidate.missing,
         sweep=comparison.sweep,
-        facts={**comparison.facts, **candidate.variant.facts},
+        facts={**comparison.facts, **candidate.variant.facts, **candidate.facts},
     )
     if candidate.times:
         low, middle, high = quantiles(candidate.times)

@@ -15,6 +15,7 @@ from bench.__main__ import main
 from bench.compare import changes, report
 from bench.experiments import EXPERIMENTS
 from bench.machine import file_name, machine
+from bench.memory import peak_bytes
 from bench.render import render
 from bench.results import Row, load, store
 from bench.roofline import Roofline, measured
@@ -67,6 +68,25 @@ def test_times_ratios_and_ceilings():
 def test_rounds_end_when_the_time_is_over_and_what_runs_once_is_timed_once():
     assert measure("e", comparison(), CEILING, 50, 0.0)[0].rounds == 3
     assert measure("e", comparison(once=True), CEILING, 50, 60.0)[0].rounds == 1
+
+
+def test_the_peak_of_memory_is_of_what_lives_at_a_time():
+    kept = torch.zeros(1024, device="cuda" if torch.cuda.is_available() else "cpu")
+
+    def run() -> torch.Tensor:
+        first = kept.clone()
+        second = first.clone()
+        del first
+        return second.clone()  # together with the second
+
+    assert [peak_bytes(run) for _ in range(2)] == [8192, 8192]
+    assert peak_bytes(lambda: None) == 0
+
+
+def test_images_and_memory_become_facts_of_what_is_right():
+    slow, _, wrong, *_ = measure("e", comparison(images=4, memory=True), CEILING, 3, 60.0)
+    assert slow.facts == {"ms per image": pytest.approx(slow.p50 / 4), "peak MB": 0}
+    assert wrong.facts == {}
 
 
 def test_quantiles():
