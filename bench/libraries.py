@@ -1,16 +1,19 @@
-"""Integrate-and-fire neurons of other libraries on the currents that the kernels get, where they can be imported."""
+"""Neurons of other libraries on the currents that the kernels get, where they can be imported."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from snn_kernels.schedules import Exponential
+
 from .runner import Missing
 
-__all__ = ["others"]
+__all__ = ["flexsn", "others"]
 
 
 def others(
@@ -25,12 +28,43 @@ def others(
     """
     makers = {"SpikingJelly": _spikingjelly, "snnTorch": _snntorch, "Norse": _norse}
     for name, make in makers.items():
-        try:
-            call = make(current, tau, threshold, hard)
-        except Exception as error:  # of any kind: these libraries' own dependencies are not ours
-            call = Missing(f"cannot be used: {type(error).__name__}: {error}".splitlines()[0])
+        call = _made(make, current, tau, threshold, hard)
         if call is not None:
             yield name, call
+
+
+def flexsn(current: Tensor, schedule: Exponential, function: Callable[[Tensor], Tensor]) -> Callable | Missing:
+    """The signGD step as the core of SpikingJelly's FlexSN; a call returns spikes as floats ``[T, *shape]``."""
+    return _made(_flexsn, current, schedule, function)
+
+
+def _made(make: Callable[..., Callable | None], *arguments: Any) -> Callable | Missing | None:
+    try:
+        return make(*arguments)
+    except Exception as error:  # of any kind: these libraries' own dependencies are not ours
+        return Missing(f"cannot be used: {type(error).__name__}: {error}".splitlines()[0])
+
+
+def _flexsn(current, schedule, function):
+    """Its cores take tensors of the neurons' shape and dtype only: the step size is a state that decays."""
+    neuron = importlib.import_module("spikingjelly.activation_based.neuron")
+    gamma = schedule.gamma
+
+    def core(current, x, v, eta):
+        x = x - eta * (2.0 * current - 1.0)
+        spike = (v >= function(x)).to(x.dtype)
+        return spike, x, v - eta * (2.0 * spike - 1.0), eta * gamma
+
+    node = neuron.FlexSN(core, num_states=3, step_mode="m").to(current.device).eval()
+    zero = torch.zeros_like(current[0], dtype=torch.float32)
+    first = torch.full_like(zero, schedule.lr)
+
+    @torch.no_grad()
+    def run() -> Tensor:
+        node.states = (zero, zero, first)
+        return node(current.float())
+
+    return run
 
 
 def _spikingjelly(current, tau, threshold, hard):

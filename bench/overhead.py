@@ -9,6 +9,7 @@ import torch
 
 import snn_kernels as sk
 
+from .graphs import SUFFIX, graphs
 from .runner import Comparison, Setting
 
 __all__ = ["overhead"]
@@ -22,16 +23,18 @@ def overhead(setting: Setting) -> Iterator[Comparison]:
         current = torch.rand(8, 1, neurons, device=setting.device)
 
         def accept(name: str, output: Any, wanted: dict[str, Any] = wanted) -> str:
+            name = name.removesuffix(SUFFIX)
             if name not in wanted:
                 return "not compared"
             # Sums over a vector or of a product come in another order: rounding of sums of at most 1,024 terms of 1.
             torch.testing.assert_close(_plain(output), wanted[name], atol=1e-3, rtol=1e-3)
             return "the reference's to 1e-3"
 
-        add = {"torch.add": lambda current=current: current + current}
+        variants = {"torch.add": lambda current=current: current + current, **calls}
+        variants |= graphs(variants, setting)
         facts = {"N": neurons}
         yield Comparison(
-            f"T=8, N={neurons}", {**add, **calls}, "torch.add", accept, shape=(1, neurons), timesteps=8, facts=facts
+            f"T=8, N={neurons}", variants, "torch.add", accept, shape=(1, neurons), timesteps=8, facts=facts
         )
 
 
