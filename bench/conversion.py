@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,16 +14,12 @@ from torch.utils import _pytree as pytree
 from snn_convert import convert
 from snn_kernels.schedules import Exponential
 
-from .networks import resnet18
-from .runner import Comparison, Missing, Setting
+from .architectures import ARCHITECTURES
+from .runner import Comparison, Setting, unavailable
 
 __all__ = ["conversion"]
 
 TIMESTEPS = 32
-
-
-def _resnet18() -> tuple[nn.Module, Any]:
-    return resnet18(), torch.randn(8, 3, 32, 32)
 
 
 def _bert(small: bool = False) -> tuple[nn.Module, Any]:
@@ -33,13 +30,8 @@ def _bert(small: bool = False) -> tuple[nn.Module, Any]:
     return transformers.BertModel(config), {"input_ids": torch.randint(1, config.vocab_size, (2, 16))}
 
 
-def _convnext(small: bool = False) -> tuple[nn.Module, Any]:
-    """ConvNeXt-T is the configuration's default."""
-    transformers = importlib.import_module("transformers")
-    sizes = {"hidden_sizes": [8, 12], "depths": [1, 1], "num_stages": 2}
-    config = transformers.ConvNextConfig(**(sizes if small else {}))
-    size = 32 if small else 224
-    return transformers.ConvNextForImageClassification(config), {"pixel_values": torch.randn(2, 3, size, size)}
+def _of_images(name: str, size: int, batch: int, **options: Any) -> tuple[nn.Module, Any]:
+    return ARCHITECTURES[name].build(size, **options), torch.randn(batch, 3, size, size)
 
 
 def conversion(setting: Setting) -> Iterator[Comparison]:
@@ -48,10 +40,17 @@ def conversion(setting: Setting) -> Iterator[Comparison]:
 
 
 def _models(setting: Setting) -> tuple[tuple[str, Callable[[], tuple[nn.Module, Any]]], ...]:
-    tiny = (("BERT, small", lambda: _bert(small=True)), ("ConvNeXt, small", lambda: _convnext(small=True)))
-    return setting.choose(
-        tiny, (), (("ResNet-18, 32x32", _resnet18), ("BERT-base", _bert), ("ConvNeXt-T, 224x224", _convnext))
+    convnext = partial(_of_images, "ConvNeXt-T")
+    tiny = (
+        ("BERT, small", partial(_bert, small=True)),
+        ("ConvNeXt, small", partial(convnext, 32, 2, **ARCHITECTURES["ConvNeXt-T"].small)),
     )
+    full = (
+        ("ResNet-18, 32x32", partial(_of_images, "ResNet-18", 32, 8)),
+        ("BERT-base", _bert),
+        ("ConvNeXt-T, 224x224", partial(convnext, 224, 2)),
+    )
+    return setting.choose(tiny, (), full)
 
 
 def _comparison(name: str, make: Callable[[], tuple[nn.Module, Any]], setting: Setting) -> Comparison:
@@ -60,8 +59,7 @@ def _comparison(name: str, make: Callable[[], tuple[nn.Module, Any]], setting: S
     try:
         model, sample = make()
     except ImportError as error:
-        missing = {"default recipe": Missing(f"cannot be imported: {error}")}
-        return Comparison(case, missing, "", lambda *_: "", timesteps=TIMESTEPS, once=True)
+        return unavailable(case, error)
     model = model.eval().requires_grad_(False).to(setting.device)
     sample = pytree.tree_map(lambda leaf: leaf.to(setting.device), sample)
 

@@ -14,6 +14,7 @@ from .packing import packing
 from .products import convolution, density, fused, linear
 from .recipes import recipes
 from .runner import Comparison, Setting
+from .scaling import scaling
 
 __all__ = ["EXPERIMENTS", "Experiment"]
 
@@ -50,7 +51,9 @@ EXPERIMENTS = {
     "neuron": Experiment(
         neuron,
         "the signGD neuron with relu against eager and compiled loops, and a copy of its currents",
-        f"{LOOP} copy_ only moves the currents: a floor, not a competitor.",
+        f"{LOOP} SpikingJelly's FlexSN, given the same step, is the other library's way to have kernels generated; on "
+        "a CPU it is a loop too. copy_ only moves the currents: a floor, not a competitor. A CUDA graph is the same "
+        "kernel without its launch from Python.",
     ),
     "functions": Experiment(functions, "the signGD neuron for every function", EAGER),
     "growth": Experiment(growth, "cost of the signGD neuron against T and against N", EAGER),
@@ -84,7 +87,7 @@ EXPERIMENTS = {
     ),
     "fused": Experiment(
         fused,
-        "product and neuron in one op",
+        "product and neuron in one op: time and peak memory, of one layer and of a stack",
         "The honest baseline is the same two kernels apart; PyTorch's product followed by the neuron kernel is what a "
         "user would run who has only the neuron.",
     ),
@@ -103,9 +106,15 @@ EXPERIMENTS = {
     ),
     "networks": Experiment(
         networks,
-        "whole converted networks against the plain loop of the same dynamics",
+        "whole converted networks against the plain loop of the same dynamics and the ANN: time an image, peak memory",
         "The single-step loop is what published code runs, one network pass a step. The ANN is there to say what the "
-        "same answer costs without spikes. Operations are those of a network pass a step.",
+        "same answer costs without spikes. Operations are those of a network pass a step. Weights are random: spikes "
+        "at a tie go either way by rounding, and what deep networks make of that is told beside the error.",
+    ),
+    "scaling": Experiment(
+        scaling,
+        "cost of a whole converted network against T, batch, width and depth",
+        "The honest baseline is the ANN, without spikes: what is compared is the growth, and the ratio is its price.",
     ),
     "conversion": Experiment(
         conversion,

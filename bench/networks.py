@@ -2,59 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from snn_convert import convert
+from snn_convert import SpikingModel, convert
 from snn_convert.loop import single_step_loop
 from snn_kernels.schedules import Exponential
 
-from .runner import Comparison, Setting, Variant, Work
+from .architectures import ARCHITECTURES
+from .recipes import error_of
+from .runner import Comparison, Setting, Variant, Work, unavailable
 
-__all__ = ["networks"]
+__all__ = ["networks", "whole_network"]
 
-
-class BasicBlock(nn.Module):
-    def __init__(self, inputs: int, outputs: int, stride: int):
-        super().__init__()
-        self.conv1, self.norm1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs)
-        self.conv2, self.norm2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs)
-        self.shortcut = nn.Sequential()
-        if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.norm1(self.conv1(x)))
-        return F.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
-
-
-def resnet18() -> nn.Module:
-    """ResNet-18 for 32x32 images, as it is used on CIFAR."""
-    layers = [nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU()]
-    width = 64
-    for outputs, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
-        layers += [BasicBlock(width, outputs, stride), BasicBlock(outputs, outputs, 1)]
-        width = outputs
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
+QUICK = ("ResNet-18", "ResMLP-24")
 
 
 def networks(setting: Setting) -> Iterator[Comparison]:
-    """ResNet-18 with random weights. The loop is what published code does: one network pass a step."""
-    for size, batch, timesteps in setting.choose(((16, 2, 3),), ((32, 4, 8),), ((32, 8, 8), (32, 8, 32), (32, 8, 64))):
-        for recipe in ("paper", "default"):
-            yield _network(size, batch, timesteps, recipe, setting)
+    """Every architecture by two recipes. The loop is what published code does: one network pass a step."""
+    rest = tuple(name for name in ARCHITECTURES if name not in QUICK)
+    batch = setting.choose((2,), (32,) if setting.device == "cuda" else (2,))[0]
+    recipes = setting.choose(("paper",), ("paper", "default"))
+    for name in setting.choose(tuple(ARCHITECTURES), QUICK, rest):
+        for timesteps in setting.choose((3,), (8,), (32, 64)):
+            try:
+                model, size = ARCHITECTURES[name].made(setting)
+            except ImportError as error:
+                yield unavailable(f"{name}, T={timesteps}", error)
+                continue
+            x = torch.randn(batch, 3, size, size, device=setting.device)
+            for recipe in recipes:
+                case = f"{name}, {size}x{size}, batch {batch}, T={timesteps}, {recipe} recipe"
+                yield whole_network(case, model, x, timesteps, recipe)
 
 
-def _network(size: int, batch: int, timesteps: int, recipe: str, setting: Setting) -> Comparison:
-    torch.manual_seed(0)
-    model = resnet18().eval().to(setting.device)
-    x, calibration = (torch.randn(count, 3, size, size, device=setting.device) for count in (batch, 16))
-    snn = convert(model, [calibration], timesteps=timesteps, recipe=recipe, schedule=Exponential())
-    wanted = single_step_loop(snn, x)
+def whole_network(case: str, model: nn.Module, x: Tensor, timesteps: int, recipe: str) -> Comparison:
+    """The plain loop, the converted network and the ANN, with their peaks of memory."""
+    snn = convert(model, [torch.randn_like(x)], timesteps=timesteps, recipe=recipe, schedule=Exponential())
 
     @torch.no_grad()
     def network() -> Tensor:
@@ -62,15 +50,6 @@ def _network(size: int, batch: int, timesteps: int, recipe: str, setting: Settin
 
     with FlopCounterMode(display=False) as flops:
         ann = network()
-
-    def accept(name: str, output: Tensor) -> str:
-        target = ann if name == "ANN" else wanted
-        error = ((output - target).norm() / target.norm()).item()
-        # Another order of addition moves a current by an ulp and so, through ties, single spikes.
-        if not error < 2e-2:
-            raise AssertionError(f"relative error {error:.1e}")
-        return f"relative error {error:.1e}"
-
     once = flops.get_total_flops()
     variants = {
         "single-step loop": lambda: single_step_loop(snn, x),
@@ -78,11 +57,47 @@ def _network(size: int, batch: int, timesteps: int, recipe: str, setting: Settin
         "ANN": Variant(network, Work(operations=once)),
     }
     return Comparison(
-        f"ResNet-18, {size}x{size}, batch {batch}, T={timesteps}, {recipe} recipe",
+        case,
         variants,
         "single-step loop",
-        accept,
+        _accept(snn, x, ann),
         shape=tuple(x.shape),
         timesteps=timesteps,
         work=Work(operations=once * timesteps),  # of a network pass a step
+        images=len(x),
+        memory=True,
     )
+
+
+def _accept(snn: SpikingModel, x: Tensor, ann: Tensor) -> Callable[[str, Tensor], str]:
+    wanted = single_step_loop(snn, x)
+    rounding = _rounding(snn, x, wanted)
+
+    def accept(name: str, output: Tensor) -> str:
+        if name == "ANN":  # the same operations again, which libraries may add in another order
+            return f"relative error {_below(error_of(output, ann), 1e-5):.1e}"
+        # Another order of addition moves a current by an ulp and so, through ties, single spikes; what deep networks
+        # make of them is no more here than in the loop itself. Twice, and 2% at least: three draws may miss the worst.
+        error = _below(error_of(output, wanted), max(2e-2, 2 * rounding))
+        return f"relative error {error:.1e}, of rounding alone {rounding:.1e}"
+
+    return accept
+
+
+def _below(error: float, limit: float) -> float:
+    if not error < limit:
+        raise AssertionError(f"relative error {error:.1e}, expected below {limit:.1e}")
+    return error
+
+
+def _rounding(snn: SpikingModel, x: Tensor, wanted: Tensor) -> float:
+    """How far the loop's output comes from ``wanted`` with weights an ulp away: the worst of three draws."""
+    errors = []
+    for seed in range(3):
+        twin, generator = copy.deepcopy(snn), torch.Generator().manual_seed(seed)
+        for weight in (*twin.network.parameters(), *twin.network.buffers(recurse=False)):
+            if weight.ndim > 1 and weight.is_floating_point():  # not biases, nor what the neurons are scaled by
+                moved = (torch.rand(weight.shape, generator=generator) < 0.5).to(weight.device)
+                weight.data = torch.where(moved, weight.data.nextafter(weight.data + 1), weight.data)
+        errors.append(error_of(single_step_loop(twin, x), wanted))
+    return max(errors)

@@ -11,12 +11,16 @@ import torch
 from rich.console import Console
 
 from bench.__main__ import _measured, run
+from bench.architectures import ARCHITECTURES
 from bench.experiments import EXPERIMENTS
-from bench.libraries import others
+from bench.graphs import graphs
+from bench.libraries import flexsn, others
+from bench.networks import whole_network
 from bench.recipes import MORE
 from bench.results import load
 from bench.runner import Missing, Setting
 from snn_convert.demo.networks import NETWORKS
+from snn_kernels import schedules, signgd
 
 TINY = Setting("tiny")
 # What the smallest sizes are too small for: no recipe gets to 1% in two steps.
@@ -26,7 +30,7 @@ WRONG = {"recipes": "not within 1% after"}
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta", "ignore:populations that never moved")
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiment(name, tmp_path):
-    if name == "conversion":
+    if name in ("conversion", "networks"):
         pytest.importorskip("transformers")
     path = tmp_path / "x.json"
     run([name], TINY, path, Console(file=io.StringIO()))
@@ -45,6 +49,48 @@ def test_experiment(name, tmp_path):
 
 def test_the_networks_of_the_full_recipes_exist():
     assert NETWORKS.keys() >= set(MORE)
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [
+        ("ResNet-18", 11.69),
+        ("ResMLP-24", 30.02),
+        ("VGG-16", 138.36),  # its convolutions have no biases beside BatchNorm's
+        ("ResNet-34", 21.80),
+        ("ConvNeXt-T", 28.59),
+        ("MLP-Mixer-B", 59.88),
+        ("ViT-S", 22.05),
+    ],
+)
+def test_architectures_have_the_published_parameters(name, millions):
+    if name in ("ConvNeXt-T", "ViT-S"):
+        pytest.importorskip("transformers")
+    with torch.device("meta"):
+        model = ARCHITECTURES[name].build(224)
+    assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 2) == millions
+
+
+def test_a_network_that_cannot_be_made_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    monkeypatch.setattr("bench.networks.ARCHITECTURES", {"ViT-S": ARCHITECTURES["ViT-S"]})
+    (comparison,) = EXPERIMENTS["networks"].comparisons(TINY)
+    missing = comparison.variants[comparison.baseline]
+    assert isinstance(missing, Missing)
+    assert "transformers" in missing.reason
+
+
+def test_a_wrong_network_is_refused():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.LazyLinear(5))
+    x = torch.randn(2, 3, 8, 8)
+    model(x)
+    comparison = whole_network("c", model.eval(), x, 8, "default")
+    output = comparison.variants["snn_convert"]()
+    assert "of rounding alone" in comparison.accept("snn_convert", output)
+    for name, wrong in (("snn_convert", 1.1 * output), ("ANN", output)):
+        with pytest.raises(AssertionError, match="relative error"):
+            comparison.accept(name, wrong)
 
 
 def test_full_has_every_quick_case_and_more():
@@ -70,6 +116,7 @@ def test_libraries_that_cannot_be_imported_are_named(monkeypatch):
         monkeypatch.setitem(sys.modules, package, None)
     found = dict(others(torch.rand(3, 4), None, 1.0, hard=True))
     assert found.keys() == {"SpikingJelly", "snnTorch", "Norse"}
+    found["FlexSN"] = flexsn(torch.rand(3, 4), schedules.Exponential(), torch.relu)
     assert all(isinstance(call, Missing) and "cannot be used" in call.reason for call in found.values())
 
 
@@ -90,3 +137,41 @@ def test_a_library_is_called_on_all_steps(monkeypatch):
     current = torch.rand(3, 4)
     call = dict(others(current, 2.0, 0.25, hard=False))["snnTorch"]
     assert torch.equal(call(), current / 2)
+
+
+def test_flexsn_is_given_the_signgd_step(monkeypatch):
+    """A stand-in with its interface: a core from inputs and states to spikes and states, and states that are set."""
+
+    class FlexSN(torch.nn.Module):
+        def __init__(self, core, num_states, step_mode):
+            super().__init__()
+            assert (num_states, step_mode) == (3, "m")
+            self.core = core
+
+        def forward(self, current):
+            spikes = []
+            for now in current:
+                spike, *self.states = self.core(now, *self.states)
+                spikes.append(spike)
+            return torch.stack(spikes)
+
+    neuron = types.SimpleNamespace(FlexSN=FlexSN)
+    monkeypatch.setitem(sys.modules, "spikingjelly.activation_based.neuron", neuron)
+    current, schedule = torch.rand(9, 7), schedules.Exponential()
+    call = flexsn(current, schedule, torch.relu)
+    wanted = signgd(current, schedule.table(9), "relu")[0].unpack(torch.float32)
+    for _ in range(2):  # a call starts anew
+        assert torch.equal(call(), wanted)
+
+
+def test_a_cpu_has_no_cuda_graphs():
+    assert graphs({"x": lambda: 1}, TINY) == {}
+
+
+@pytest.mark.gpu
+def test_a_cuda_graph_gives_what_its_call_gives():
+    x = torch.rand(5, device="cuda")
+    replay = graphs({"x": lambda: x + 1}, Setting("tiny", "cuda"))["x, CUDA graph"]
+    for _ in range(2):
+        assert torch.equal(replay(), x + 1)
+        x += 1

@@ -70,10 +70,10 @@ class Patches(nn.Module):
 class MixerBlock(nn.Module):
     """A perceptron over the tokens, then one over the channels, each after LayerNorm (Tolstikhin et al. 2021)."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, tokens: int, width: int, hidden: tuple[int, int]) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.over_tokens, self.over_channels = perceptron(TOKENS, 4 * TOKENS), perceptron(width, 2 * width)
+        self.over_tokens, self.over_channels = perceptron(tokens, hidden[0]), perceptron(width, hidden[1])
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.over_tokens(self.norm1(x).transpose(1, 2)).transpose(1, 2)
@@ -94,10 +94,10 @@ class Affine(nn.Module):
 class ResMLPBlock(nn.Module):
     """A linear map over the tokens and a perceptron over the channels, with layer scale (Touvron et al. 2021)."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, tokens: int, width: int) -> None:
         super().__init__()
         self.affine1, self.affine2 = Affine(width), Affine(width)
-        self.over_tokens, self.over_channels = nn.Linear(TOKENS, TOKENS), perceptron(width, 4 * width)
+        self.over_tokens, self.over_channels = nn.Linear(tokens, tokens), perceptron(width, 4 * width)
         self.scale1, self.scale2 = (nn.Parameter(torch.full((width,), 0.3)) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -146,11 +146,12 @@ class OfTokens(nn.Module):
 
 
 def mlp_mixer(width: int = 48, depth: int = 2) -> nn.Module:
-    return OfTokens(width, [MixerBlock(width) for _ in range(depth)], nn.LayerNorm(width))
+    blocks = [MixerBlock(TOKENS, width, (4 * TOKENS, 2 * width)) for _ in range(depth)]
+    return OfTokens(width, blocks, nn.LayerNorm(width))
 
 
 def resmlp(width: int = 48, depth: int = 2) -> nn.Module:
-    return OfTokens(width, [ResMLPBlock(width) for _ in range(depth)], Affine(width))
+    return OfTokens(width, [ResMLPBlock(TOKENS, width) for _ in range(depth)], Affine(width))
 
 
 def vit(width: int = 48, depth: int = 2, heads: int = 4) -> nn.Module:
