@@ -163,6 +163,24 @@ def test_staggered_windows(delay, evaluations):
     assert mlp.synaptic_operations == pytest.approx(24 * 9 * norm.firing_rate * norm.neurons)
 
 
+@pytest.mark.filterwarnings("ignore:populations that never moved")
+def test_how_products_were_taken():
+    """Two chunks of steps: signGD neurons fuse with their product, sparse trains are read event by event."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(9, 40), nn.ReLU(), nn.Linear(40, 128), nn.ReLU(), nn.Linear(128, 2))
+    x = torch.randn(16, 9)
+    for recipe, bias, taken in (
+        ("default", 0.0, "fused"),
+        ("integrate_and_fire", 0.0, "dense"),
+        ("integrate_and_fire", -2.0, "event"),
+    ):
+        model[0].bias.data.fill_(bias)
+        profile = convert(model, [x], timesteps=16, recipe=recipe).profile(x)
+        assert [row.products for row in profile.rows] == [{}, {taken: 2}, {}], profile.rows[0].firing_rate
+        assert profile.total.products == {taken: 2}
+        assert f"2 {taken}" in str(profile)
+
+
 def test_silent_bytes():
     """Estimates far below their targets never fire: every byte is silent."""
     model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))

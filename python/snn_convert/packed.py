@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +20,7 @@ from snn_kernels import (
 )
 from snn_kernels.backends import C
 from snn_kernels.ops.spike_gemm.checks import pair
+from snn_kernels.ops.spike_gemm.cpu import resolve_method
 from snn_kernels.ops.spike_gemm.rows import convolution_shape
 
 from .rules import argument
@@ -82,7 +84,8 @@ class Product:
     """A linear map or convolution of a train, taken when its currents are asked for, or never, by the fused op.
 
     ``residual`` is what a shortcut adds to it: a current ``[T, B, *]``, or what a population sends, which stays packed
-    where its spikes are each worth the ``residual_amplitude`` of their feature.
+    where its spikes are each worth the ``residual_amplitude`` of their feature. ``taken`` says how it was taken, once
+    it has been: ``fused`` or a method of :func:`snn_kernels.spike_linear`.
     """
 
     train: SpikeTrain
@@ -93,6 +96,7 @@ class Product:
     method: str
     residual: Tensor | Emission | None = None
     residual_amplitude: Tensor | None = None
+    taken: str | None = None
     _dense: Tensor | None = None
 
     @staticmethod
@@ -111,12 +115,18 @@ class Product:
         if self._dense is None:
             product = spike_linear if self.geometry is None else spike_conv2d
             geometry = self.geometry or ()
+            self.taken = self._resolved_method()
             self._dense = product(
-                self.train, self.weight, self.bias, *geometry, amplitude=self.amplitude, method=self.method
+                self.train, self.weight, self.bias, *geometry, amplitude=self.amplitude, method=self.taken
             )
             if self.residual is not None:
                 self._dense = self._dense + as_dense(self.residual)
         return self._dense
+
+    def _resolved_method(self) -> str:
+        outputs, groups = len(self.weight), self.geometry[3] if self.geometry else 1
+        rows = math.prod(self.shape[1:]) // outputs
+        return resolve_method(self.method, self.train.bytes, self.train.timesteps, rows, outputs // groups)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -129,6 +139,7 @@ class Product:
 
     def fires(self, eta: Tensor, activation: tuple, **neuron: Any) -> tuple[SpikeTrain, NeuronState]:
         """The train of the unary neurons behind the product, whose currents never exist in memory."""
+        self.taken = "fused"
         fused = spike_linear_signgd if self.geometry is None else spike_conv2d_signgd
         geometry = self.geometry or ()
         packed = self.residual_amplitude is not None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from torch import Tensor, fx
 from snn_kernels import SpikeTrain
 
 from .files import replacing
-from .packed import Emission
+from .packed import Emission, Product
 from .run import Run
 from .staggered import StaggeredRun
 from .synapses import Work, feeders, work_of_synapses
@@ -51,6 +52,9 @@ class Row:
         neurons: of one sample; 0 for the read-out.
         firing_rate: share of its neurons and steps with a spike; ``None`` for the read-out.
         silent_bytes: share of the bytes of its packed trains (eight steps of a neuron) without a spike.
+        products: how the packed products in front of it were taken, and how often, one for each eight steps: ``fused``
+            with the neurons, ``dense``, ``event`` (for sparse trains) or ``unpack``, see
+            :func:`snn_kernels.spike_linear`. Empty where what arrives is no product of a packed train.
         synaptic_operations: spikes that arrive, each times the weights that it meets (AC).
         macs, ann_macs: multiplications with weights or between activations, in all steps and in the ANN.
         energy, ann_energy: picojoules.
@@ -61,6 +65,7 @@ class Row:
     neurons: int
     firing_rate: float | None
     silent_bytes: float | None
+    products: Mapping[str, int]
     synaptic_operations: float
     macs: float
     ann_macs: float
@@ -94,7 +99,8 @@ class Profile:
         sums = {
             name: sum(getattr(row, name) for row in self.rows) for name in ("synaptic_operations", "macs", "ann_macs")
         }
-        return Row("total", "", neurons, share("firing_rate"), share("silent_bytes"), **sums)
+        products = dict(sum((Counter(row.products) for row in self.rows), Counter()))
+        return Row("total", "", neurons, share("firing_rate"), share("silent_bytes"), products, **sums)
 
     @property
     def verdict(self) -> str:
@@ -135,7 +141,7 @@ class Profile:
         table = Table(title=f"T = {self.timesteps}, mean of {self.samples} samples", show_footer=False)
         table.add_column("population", overflow="fold")
         table.add_column("function")
-        for head in ("neurons", "firing", "silent bytes", "AC", "MAC", "ANN MAC", "energy", "ANN energy"):
+        for head in ("neurons", "firing", "silent bytes", "products", "AC", "MAC", "ANN MAC", "energy", "ANN energy"):
             table.add_column(head, justify="right")
         for row in self.rows:
             table.add_row(*_cells(row))
@@ -156,7 +162,8 @@ def _cells(row: Row) -> list[str]:
     rates = ["" if rate is None else f"{rate:.1%}" for rate in (row.firing_rate, row.silent_bytes)]
     counts = [_count(count) for count in (row.synaptic_operations, row.macs, row.ann_macs)]
     neurons = f"{row.neurons:,}" if row.neurons else ""
-    return [row.name, row.function, neurons, *rates, *counts, _joules(row.energy), _joules(row.ann_energy)]
+    products = ", ".join(f"{count} {method}" for method, count in row.products.items())
+    return [row.name, row.function, neurons, *rates, products, *counts, _joules(row.energy), _joules(row.ann_energy)]
 
 
 def _count(value: float) -> str:
@@ -180,6 +187,7 @@ class Counting:
         self.fired: dict[fx.Node, Tensor] = {}
         self.bytes: dict[fx.Node, int] = {}
         self.silent: dict[fx.Node, int] = {}
+        self.products: dict[fx.Node, Counter[str]] = {}
         super().__init__(model, inputs)
 
     def _count(self, node: fx.Node, train: SpikeTrain) -> None:
@@ -189,12 +197,14 @@ class Counting:
 
 
 class CountingRun(Counting, Run):
-    """Counts the spikes of an encoded input too."""
+    """Counts the spikes of an encoded input too, and how products were taken."""
 
     def _advance(self, eta: Tensor, node: fx.Node, currents: list) -> Emission | Tensor:
         emission = super()._advance(eta, node, currents)
         if node.op == "placeholder" and self.model.encoder in ("spike", "stochastic"):
             self.fired[node] = self.fired.get(node, 0) + emission.sum(0)
+        taken = Counter(current.taken for current in currents if isinstance(current, Product))
+        self.products[node] = self.products.get(node, Counter()) + taken
         return emission
 
 
@@ -235,6 +245,7 @@ def _rows(snn: SpikingModel, run: Counting, work: dict[fx.Node, Work], samples: 
             fired, count = run.fired[node], run.fired[node].numel()
             rate = fired.sum(dtype=torch.float64).item() / (snn.timesteps * count)
             name, function = node.target.removeprefix("populations."), engine.population(node).activation
-            yield Row(name, function, count // samples, rate, run.silent[node] / run.bytes[node], *operations)
+            silent, products = run.silent[node] / run.bytes[node], dict(run.products.get(node, {}))
+            yield Row(name, function, count // samples, rate, silent, products, *operations)
         elif node is engine.output:
-            yield Row("read-out", "", 0, None, None, *operations)
+            yield Row("read-out", "", 0, None, None, {}, *operations)

@@ -21,6 +21,7 @@ COST_HEAD = (
     "SNN accuracy",
     "agreement",
     "firing rate",
+    "products",
     "AC",
     "MAC",
     "energy / ANN",
@@ -34,7 +35,8 @@ class Cost:
 
     ``latency`` is the number of steps until the output is complete. The firing rate, ``synaptic_operations`` (additions
     of a weight for a spike), ``macs`` and the energies (picojoules) are a sample's, means of the first
-    ``COUNTED_SAMPLES`` test samples, counted as :meth:`snn_convert.SpikingModel.profile` counts. ``seconds`` is the
+    ``COUNTED_SAMPLES`` test samples, counted as :meth:`snn_convert.SpikingModel.profile` counts; ``products`` says how
+    often packed trains met their weights ``fused`` with the neurons, ``dense`` or by ``event``. ``seconds`` is the
     simulator's time for the timed test samples.
     """
 
@@ -45,6 +47,7 @@ class Cost:
     snn_accuracy: float
     agreement: float
     firing_rate: float
+    products: dict[str, int]
     synaptic_operations: float
     macs: float
     energy: float
@@ -70,6 +73,7 @@ def cost_of(
         snn_accuracy=accuracy(output, split.test_labels),
         agreement=share_equal(output, ann),
         firing_rate=total.firing_rate,
+        products=dict(total.products),
         synaptic_operations=total.synaptic_operations,
         macs=total.macs,
         energy=total.energy,
@@ -87,6 +91,7 @@ def cost_cells(cost: Cost) -> list[str]:
         f"{cost.snn_accuracy:.1%}",
         f"{cost.agreement:.1%}",
         f"{cost.firing_rate:.1%}",
+        ", ".join(f"{count} {method}" for method, count in cost.products.items()),
         f"{cost.synaptic_operations / 1e6:.3g} M",
         f"{cost.macs / 1e6:.3g} M",
         f"{cost.energy / cost.ann_energy:.2f}",

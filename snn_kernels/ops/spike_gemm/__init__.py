@@ -38,9 +38,9 @@ def spike_linear(
         amplitude: what a spike of each input is worth: a number or ``[K]``. It is folded into the weights.
         method: ``dense`` (sums of five inputs looked up in registers), ``event`` (only the weights of inputs that fire
             are read), ``unpack`` (PyTorch's own product of the dense spikes) or ``auto``: ``unpack`` for fewer than 8
-            rows; else ``event`` for at least 64 outputs and less than a tenth of the bits 1 (with AVX2 a fifth, without
-            either a twentieth); else ``dense`` with AVX-512 or AVX2; else ``unpack``. The ``triton`` backend has
-            ``dense`` alone, on tensor cores, which ``auto`` takes.
+            rows; else ``event`` where less than a tenth of the bits are 1 (with AVX2 a fifth, without either a
+            twentieth; below 128 outputs in proportion less); else ``dense`` with AVX-512 or AVX2; else ``unpack``. The
+            ``triton`` backend has ``dense`` alone, on tensor cores, which ``auto`` takes.
         backend: ``None`` for the fastest here, or a name that runs or raises.
 
     Returns:

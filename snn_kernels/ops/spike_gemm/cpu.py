@@ -12,10 +12,11 @@ from .rows import Rows, convolution_rows, convolution_shape, linear_rows
 
 __all__ = ["convolution_cpu", "linear_cpu", "product_arguments", "resolve_method"]
 
-# Below this share of ones the event method is the fastest, by instruction set: `python -m bench --experiment density`.
+# Below this share of ones the event method is the faster one, by instruction set: `python -m bench --experiment
+# density`. With fewer outputs (of a group) than these the share is smaller in proportion: collecting the spikes costs
+# the same for all, and they are added 64 outputs at a time.
 EVENT_DENSITY = {"avx512": 0.1, "avx2": 0.2, "portable": 0.05}
-# With fewer outputs (of a group) sorting the spikes costs more than it saves: they are added 64 at a time.
-FEWEST_EVENT_OUTPUTS = 64
+EVENT_OUTPUTS = 128
 # With fewer rows PyTorch's product is done before the packed ones have prepared the weights.
 FEWEST_ROWS = 8
 
@@ -26,8 +27,8 @@ def resolve_method(method: str, bytes: Tensor, timesteps: int, rows: int, output
         return method
     if rows < FEWEST_ROWS:
         return "unpack"
-    sparse = EVENT_DENSITY[C.isa] * timesteps * bytes.shape[1:].numel()
-    if outputs >= FEWEST_EVENT_OUTPUTS and _count(bytes) < sparse:
+    share = EVENT_DENSITY[C.isa] * min(1.0, outputs / EVENT_OUTPUTS)
+    if _count(bytes) < share * timesteps * bytes.shape[1:].numel():
         return "event"
     return "unpack" if C.isa == "portable" else "dense"
 
