@@ -19,25 +19,25 @@ from .runner import Comparison, Setting, Variant, Work, unavailable
 
 __all__ = ["networks", "whole_network"]
 
-QUICK = ("ResNet-18", "ResMLP-24")
+# Name, batch and time-steps.
+QUICK = (("ResNet-18", 8, 32), ("ResMLP-24", 2, 8))
 
 
 def networks(setting: Setting) -> Iterator[Comparison]:
     """Every architecture by two recipes. The loop is what published code does: one network pass a step."""
-    rest = tuple(name for name in ARCHITECTURES if name not in QUICK)
-    batch = setting.choose((2,), (32,) if setting.device == "cuda" else (2,))[0]
-    recipes = setting.choose(("paper",), ("paper", "default"))
-    for name in setting.choose(tuple(ARCHITECTURES), QUICK, rest):
-        for timesteps in setting.choose((3,), (8,), (32, 64)):
-            try:
-                model, size = ARCHITECTURES[name].made(setting)
-            except ImportError as error:
-                yield unavailable(f"{name}, T={timesteps}", error)
-                continue
-            x = torch.randn(batch, 3, size, size, device=setting.device)
-            for recipe in recipes:
-                case = f"{name}, {size}x{size}, batch {batch}, T={timesteps}, {recipe} recipe"
-                yield whole_network(case, model, x, timesteps, recipe)
+    tiny = tuple((name, 2, 3) for name in ARCHITECTURES)
+    batch = 32 if setting.device == "cuda" else 2
+    every = tuple((name, batch, timesteps) for name in ARCHITECTURES for timesteps in (8, 32, 64))
+    for name, batch, timesteps in setting.choose(tiny, QUICK, tuple(case for case in every if case not in QUICK)):
+        try:
+            model, size = ARCHITECTURES[name].made(setting)
+        except ImportError as error:
+            yield unavailable(f"{name}, T={timesteps}", error)
+            continue
+        x = torch.randn(batch, 3, size, size, device=setting.device)
+        for recipe in setting.choose(("paper",), ("paper", "default")):
+            case = f"{name}, {size}x{size}, batch {batch}, T={timesteps}, {recipe} recipe"
+            yield whole_network(case, model, x, timesteps, recipe)
 
 
 def whole_network(case: str, model: nn.Module, x: Tensor, timesteps: int, recipe: str) -> Comparison:
