@@ -112,7 +112,7 @@ def neuron(setting: Setting) -> Iterator[Comparison]:
 
 def functions(setting: Setting) -> Iterator[Comparison]:
     """Every function, against the eager loop."""
-    for timesteps, neurons in setting.choose(((9, 33),), ((32, 2**16),), ((32, 2**18),)):
+    for timesteps, neurons in setting.choose(((9, 33),), ((32, 2**16),), ((32, 2**20),)):
         for activation in sk.ACTIVATIONS:
             yield _case(activation, timesteps, neurons, setting)
 

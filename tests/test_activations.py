@@ -1,5 +1,6 @@
 """One list of nonlinearities, stated three times: PyTorch, C++ and Triton."""
 
+import numpy
 import pytest
 import torch
 import torch.nn.functional as F
@@ -83,6 +84,25 @@ def test_the_table_is_what_torch_calls_it(name):
     torch.testing.assert_close(
         row.function(*inputs, *parameters), TORCH[name](*inputs), rtol=1e-12, atol=1e-12, equal_nan=True
     )
+
+
+ROUNDED = {
+    "sqrt": numpy.sqrt,
+    "rsqrt": lambda x: numpy.float32(1) / numpy.sqrt(x),
+    "reciprocal": lambda x: numpy.float32(1) / x,
+    "square": lambda x: x * x,
+    "multiply": lambda x, y: x * y,
+    "divide": lambda x, y: x / y,
+    "multiply_rsqrt": lambda x, y: x / numpy.sqrt(y),
+}
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_the_reference_rounds_correctly(name):
+    """As NumPy does; PyTorch's own square root does not everywhere."""
+    inputs = [seeded(100_000, seed=k).abs() + 1e-3 for k in range(ACTIVATIONS[name].arity)]
+    found = ACTIVATIONS[name].function(*inputs).numpy()
+    assert numpy.array_equal(found, ROUNDED[name](*(x.numpy() for x in inputs)))
 
 
 def test_band():

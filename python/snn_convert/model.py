@@ -19,6 +19,7 @@ from .engine import PRECISIONS, Engine
 from .population import Population
 from .rest import Rest
 from .run import Run
+from .samples import Samples
 from .staggered import StaggeredRun
 from .summary import summary
 from .trace import Traced
@@ -62,7 +63,7 @@ class SpikingModel(nn.Module):
         self.input_spec, self.output_spec = traced.input_spec, traced.output_spec
         self.encoder = encoder
         self.engine = Engine(self.network, encoded=encoder != "direct")
-        self.rest = Rest(self.engine)
+        self.rest, self.samples = Rest(self.engine), Samples(self.engine)
         self.measures_each_run = False
         self.onset_delay, self.dynamics = onset_delay, dynamics
         self.set_schedule(schedule, timesteps)

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, fx
 
 from .engine import Engine, Kind
+from .samples import BATCHES, sample_dims
 
 __all__ = ["Rest"]
-
-BATCHES = (1, 3)  # two numbers of samples, to see which dimensions hold them
 
 
 class Rest:
@@ -57,17 +56,14 @@ class Rest:
             kind = self.engine.kinds[node]
             still = (source in found or self.engine.kinds[source] == Kind.FIXED for source in node.all_input_nodes)
             if kind == Kind.NEURON or (kind == Kind.CURRENT and all(still)):
-                dims = _sample_dims(one[node], more[node])
+                dims = _dims_of(one[node], more[node])
                 if dims is not None:
                     found[node] = (one[node], dims)
         return found
 
 
-def _sample_dims(one: Any, more: Any) -> list[int] | None:
+def _dims_of(one: Any, more: Any) -> list[int] | None:
     """The dimensions along which a value has one element a sample; ``None`` if the batch changes it otherwise."""
-    if not isinstance(one, Tensor) or one.ndim != more.ndim:
-        return None
-    dims = [d for d in range(one.ndim) if (one.shape[d], more.shape[d]) == BATCHES]
-    same = all(d in dims or one.shape[d] == more.shape[d] for d in range(one.ndim))
+    dims = sample_dims(one.shape, more.shape) if isinstance(one, Tensor) else None
     # Rounding is far below this, and a coefficient that the number of samples enters far above.
-    return dims if same and (more - one).norm() <= 1e-3 * more.norm() else None
+    return dims if dims is not None and (more - one).norm() <= 1e-3 * more.norm() else None

@@ -15,7 +15,6 @@ from snn_kernels import SpikeTrain
 from .encoders import encode
 from .engine import Kind
 from .packed import Emission, Product
-from .samples import Samples
 
 if TYPE_CHECKING:
     from .model import SpikingModel
@@ -99,7 +98,7 @@ class Run:
     @property
     def can_select(self) -> bool:
         """Whether samples can leave the batch: no population has them merged with another dimension."""
-        return Samples(self.engine).separable
+        return self.model.samples.separable
 
     @torch.no_grad()
     def select(self, samples: Tensor) -> Run:
@@ -110,7 +109,7 @@ class Run:
         """
         if not self.can_select:
             raise ValueError("select: a population has the samples merged with another dimension")
-        where = Samples(self.engine)
+        where = self.model.samples
         leaves = [where.take(samples, node, leaf) for node, leaf in zip(self.engine.inputs, self.inputs)]
         rest = type(self)(self.model, leaves, self.spikes is not None)
         rest.done, rest.spikes, rest.neuron_steps = self.done, self.spikes, self.neuron_steps

@@ -1,9 +1,12 @@
-"""Taking samples out of a running batch."""
+"""Where the values of a network hold the samples of a batch, and taking samples out of a running one."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor, fx
 
 from snn_kernels import NeuronState
@@ -11,27 +14,49 @@ from snn_kernels import NeuronState
 from .engine import Engine
 from .vector_population import VectorPopulation
 
-__all__ = ["Samples"]
+__all__ = ["BATCHES", "Samples", "sample_dims"]
+
+BATCHES = (1, 3)  # two numbers of samples, to see which dimensions hold them
+
+
+def sample_dims(one: Sequence[int], more: Sequence[int]) -> list[int] | None:
+    """The dimensions with one element a sample, from the shapes of a value for each of ``BATCHES``; ``None`` if the
+    number of samples changes the shape otherwise."""
+    if len(one) != len(more):
+        return None
+    dims = [d for d, sizes in enumerate(zip(one, more)) if sizes == BATCHES]
+    return dims if all(d in dims or one[d] == more[d] for d in range(len(one))) else None
 
 
 class Samples:
-    """Where the values of a network keep the samples of a batch, by the symbolic shapes of the export."""
+    """Takes samples out of the values of a network.
+
+    Which dimension holds them is found by running the network with one sample and with three.
+    """
 
     def __init__(self, engine: Engine):
         self.engine = engine
-        # The export may give every input a symbol of its own for the number of samples.
-        self._batch = {size for node in engine.inputs for size in _symbols(node).values()}
+
+    @cached_property
+    def _dims(self) -> dict[fx.Node, list[int] | None]:
+        """For the inputs, the populations and what these receive."""
+        tensors = (*self.engine.network.parameters(), *self.engine.network.buffers())
+        device = tensors[0].device if tensors else torch.device("cpu")
+        with torch.no_grad():
+            one, more = (self.engine.at_rest(self.engine.example_inputs(device, samples)) for samples in BATCHES)
+        neurons = self.engine.neurons
+        nodes = {*self.engine.inputs, *neurons, *(x for node in neurons for x in node.args)}
+        tensors = [node for node in nodes if isinstance(one[node], Tensor)]
+        return {node: sample_dims(one[node].shape, more[node].shape) for node in tensors}
 
     @property
     def separable(self) -> bool:
         """Whether every population has the samples along one dimension of their own, or none."""
-        carriers = {*self.engine.neurons, *(x for node in self.engine.neurons for x in node.args)}
-        found = [_symbols(node) for node in carriers]
-        return all(len(dims) <= 1 and set(dims.values()) <= self._batch for dims in found)
+        return all(dims is not None and len(dims) <= 1 for dims in self._dims.values())
 
     def take(self, samples: Tensor, node: fx.Node, value: Any) -> Any:
         """The value of ``node`` for the samples with these indices."""
-        dims = list(_symbols(node))
+        dims = self._dims.get(node)
         return value.index_select(dims[0], samples) if dims else value
 
     def take_state(self, samples: Tensor, node: fx.Node, state: tuple) -> tuple:
@@ -41,10 +66,3 @@ class Samples:
         whole = isinstance(self.engine.population(node), VectorPopulation)
         x = (self.take(samples, source if whole else node, xi) for source, xi in zip(node.args, state.x))
         return NeuronState(tuple(x), self.take(samples, node, state.v))
-
-
-def _symbols(node: fx.Node) -> dict[int, Any]:
-    """The sizes that are not fixed, by dimension."""
-    value = node.meta.get("val")
-    shape = value.shape if isinstance(value, Tensor) else ()
-    return {d: size.node.expr for d, size in enumerate(shape) if not isinstance(size, int)}

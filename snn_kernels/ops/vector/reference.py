@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ...activations import sqrt
+
 __all__ = ["VECTOR_TARGETS", "vector_target"]
 
 
@@ -26,7 +28,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
 
 def rms_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """``x / sqrt(mean(x**2) + eps) * weight + bias``."""
-    return x / torch.sqrt((x * x).mean(-1, keepdim=True) + eps) * weight + bias
+    return x / sqrt((x * x).mean(-1, keepdim=True) + eps) * weight + bias
 
 
 VECTOR_TARGETS: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
