@@ -65,6 +65,7 @@ $(INSTALLED): $(SOURCES) $(CHOICES) | $(BIN)/pip
 	PYTHONWARNINGS="ignore:Editable installation" \
 		PATH="$(CURDIR)/$(BIN):$$PATH" SNN_KERNELS_BUILD_DIR="$(CURDIR)/$(VENV)/build" SNN_KERNELS_STRICT=1 \
 		$(PIP) install --no-build-isolation -e ".[test]"
+	$(PIP) install --no-deps --group spikingjelly
 	@touch $@
 
 $(LINTERS): pyproject.toml | $(BIN)/pip
