@@ -256,6 +256,27 @@ def test_print_shows_what_the_network_is_made_of():
     assert f"{scale.min():.3g} to {scale.max():.3g}, 4 values" in per_channel
 
 
+def test_torch_compile_goes_round_the_network():
+    """What is before and behind it is compiled once for all batches, and it is called."""
+    torch.manual_seed(0)
+    snn = convert(nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.Linear(8, 3)), [torch.randn(16, 6)], timesteps=12)
+    first = nn.Linear(4, 6)
+    graphs = []
+
+    def whole(x):
+        return snn(first(x).tanh()).softmax(1)
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph
+
+    compiled = torch.compile(whole, backend=backend, dynamic=True)
+    for batch in (5, 7, 9):
+        x = torch.randn(batch, 4)
+        assert torch.equal(compiled(x), whole(x))
+    assert len(graphs) == 2
+
+
 def test_memory_does_not_grow_with_time_steps():
     """The longest train that exists at a time is eight steps long, however many steps are asked for."""
     from snn_kernels.ops import neuron as op

@@ -143,8 +143,13 @@ class SpikingModel(nn.Module):
             if node.op == "call_module":
                 yield _name(node), self.engine.population(node)
 
+    @torch.compiler.disable(reason="a spiking network runs its own kernels, layer by layer")
     @torch.no_grad()
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The ANN's output structure, after :attr:`latency` steps.
+
+        ``torch.compile`` leaves this call as it is, whose steps run in kernels already, and compiles what is around it.
+        """
         return self.outputs_at(*args, steps=[self.latency], **kwargs)[0]
 
     @torch.no_grad()
