@@ -39,7 +39,7 @@ def spike_linear(
         method: ``dense`` (sums of five inputs looked up in registers), ``event`` (only the weights of inputs that fire
             are read), ``unpack`` (PyTorch's own product of the dense spikes) or ``auto``: ``unpack`` for fewer than 8
             rows; else ``event`` where less than a tenth of the bits are 1 (with AVX2 a fifth, without either a
-            twentieth; below 128 outputs in proportion less); else ``dense`` with AVX-512 or AVX2; else ``unpack``. The
+            twentieth; below 96 outputs in proportion less); else ``dense`` with AVX-512 or AVX2; else ``unpack``. The
             ``triton`` backend has ``dense`` alone, on tensor cores, which ``auto`` takes.
         backend: ``None`` for the fastest here, or a name that runs or raises.
 

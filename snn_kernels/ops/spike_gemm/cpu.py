@@ -16,7 +16,7 @@ __all__ = ["convolution_cpu", "linear_cpu", "product_arguments", "resolve_method
 # density`. With fewer outputs (of a group) than these the share is smaller in proportion: collecting the spikes costs
 # the same for all, and they are added 64 outputs at a time.
 EVENT_DENSITY = {"avx512": 0.1, "avx2": 0.2, "portable": 0.05}
-EVENT_OUTPUTS = 128
+EVENT_OUTPUTS = 96
 # With fewer rows PyTorch's product is done before the packed ones have prepared the weights.
 FEWEST_ROWS = 8
 
