@@ -178,22 +178,8 @@ def _linear_fake(bytes, timesteps, weight, bias, amplitude, residual, residual_a
 
 
 @torch.library.register_fake("snn_kernels::spike_conv2d_signgd")
-def _convolution_fake(
-    bytes,
-    timesteps,
-    weight,
-    bias,
-    amplitude,
-    residual,
-    residual_amplitude,
-    stride,
-    padding,
-    dilation,
-    groups,
-    *neuron_and_backend,
-):
-    backend = neuron_and_backend[-1]
-    return _convolution_outputs(bytes, timesteps, weight, (stride, padding, dilation), backend)[1]
+def _convolution_fake(bytes, timesteps, weight, bias, amplitude, residual, residual_amplitude, *rest):
+    return _convolution_outputs(bytes, timesteps, weight, rest[:3], backend=rest[-1])[1]
 
 
 @torch.library.impl("snn_kernels::spike_linear_signgd", "CompositeExplicitAutograd")
@@ -217,22 +203,8 @@ def _linear(bytes, timesteps, weight, bias, amplitude, residual, residual_amplit
 
 
 @torch.library.impl("snn_kernels::spike_conv2d_signgd", "CompositeExplicitAutograd")
-def _convolution(
-    bytes,
-    timesteps,
-    weight,
-    bias,
-    amplitude,
-    residual,
-    residual_amplitude,
-    stride,
-    padding,
-    dilation,
-    groups,
-    *neuron_and_backend,
-):
-    *neuron, backend = neuron_and_backend
-    geometry = (stride, padding, dilation)
+def _convolution(bytes, timesteps, weight, bias, amplitude, residual, residual_amplitude, *rest):
+    (*geometry, groups), (*neuron, backend) = rest[:4], rest[4:]
     order, outputs = _convolution_outputs(bytes, timesteps, weight, geometry, backend)
     if not outputs[2].numel():
         return outputs
