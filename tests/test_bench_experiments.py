@@ -112,8 +112,9 @@ def test_resuming_leaves_out_what_was_measured_of_this_source(tmp_path, monkeypa
 
 
 def test_libraries_that_cannot_be_imported_are_named(monkeypatch):
-    for package in ("spikingjelly", "snntorch", "norse"):
-        monkeypatch.setitem(sys.modules, package, None)
+    packages = ("spikingjelly", "snntorch", "norse")
+    for module in (*packages, *(name for name in sys.modules if name.startswith(packages))):
+        monkeypatch.setitem(sys.modules, module, None)
     found = dict(others(torch.rand(3, 4), None, 1.0, hard=True))
     assert found.keys() == {"SpikingJelly", "snnTorch", "Norse"}
     found["FlexSN"] = flexsn(torch.rand(3, 4), schedules.Exponential(), torch.relu)
