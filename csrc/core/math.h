@@ -90,7 +90,7 @@ SNN_FN float log(float x) {
     return x > 0.f && x < infinity ? finite : of_edge;
 }
 
-// log(1 + u) for 0 <= u <= 1. Relative error 2^-22.8.
+// log(1 + u) for 0 <= u <= 1. Relative error 2^-22.
 SNN_FN float log1p_of_fraction(float u) {
     float p = 4.34041908e-3f;
     p = p * u - 2.57459242e-2f;
@@ -117,7 +117,8 @@ SNN_FN float tanh(float x) {
 }
 
 // x Phi(x) with the normal distribution's Phi. For both signs of x the tail Phi(-|x|) = exp(-x^2 / 2 - p(|x|)) is what
-// is computed: it is 1/2 at 0 and vanishes outwards, so that one fit serves and its error fades. Absolute error 2^-23.
+// is computed: it is 1/2 at 0 and vanishes outwards, so that one fit serves and its error fades. Error 2^-23
+// of max(1, |h|).
 SNN_FN float gelu(float x) {
     const float size = magnitude(x);
     const float a = size > 5.f ? 5.f : size;

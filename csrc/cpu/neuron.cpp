@@ -98,7 +98,7 @@ class Worker {
 void neuron_cpu(const NeuronProblem& problem, int threads) {
     const TileKernels& kernels = tile_kernels_here();
     const int64_t tiles = (problem.neurons + kTile - 1) / kTile;
-    // A thread is worth starting for about a hundred microseconds of work.
+    // Threads are worth waking for about a hundred microseconds of work.
     const int64_t worthwhile = problem.neurons * (problem.timesteps + 4) / 65536 + 1;
     const int team = team_of(threads, std::min(tiles, worthwhile));
 #pragma omp parallel num_threads(team) if (team > 1)

@@ -8,13 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from .nodes import attribute, call_node, cast
 from .packed import LAYOUT, PRODUCTS, Emission, Product, as_dense, plan_amplitudes, with_residual
 from .population import Population
 from .rules import AFFINE, SHAPE_ONLY, is_additive
 
-__all__ = ["PRECISIONS", "Engine", "Kind", "attribute", "call_node", "cast"]
-
-PRECISIONS = (torch.float32, torch.float16, torch.bfloat16)
+__all__ = ["Engine", "Kind"]
 
 
 class Kind:
@@ -283,22 +282,3 @@ class Engine:
         self.amplitudes = {node: f"amplitude_{node.name}" for node in found}
         for node, amplitude in found.items():
             self.network.register_buffer(self.amplitudes[node], amplitude, persistent=False)
-
-
-def attribute(root: Any, path: str) -> Any:
-    """The parameter or buffer that a ``get_attr`` node names."""
-    for part in path.split("."):
-        root = getattr(root, part)
-    return root
-
-
-def cast(value: Any, precision: torch.dtype) -> Any:
-    """A tensor of float32 or half precision in ``precision``; anything else as it is."""
-    return value.to(precision) if isinstance(value, Tensor) and value.dtype in PRECISIONS else value
-
-
-def call_node(node: fx.Node, values: Mapping[fx.Node, Any], precision: torch.dtype = torch.float32) -> Any:
-    """The value of a ``call_function`` node from those of its arguments, computed in ``precision``."""
-    args = fx.node.map_arg(node.args, lambda source: cast(values[source], precision))
-    kwargs = fx.node.map_arg(node.kwargs, lambda source: cast(values[source], precision))
-    return node.target(*args, **kwargs)

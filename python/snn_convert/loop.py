@@ -15,8 +15,9 @@ from torch.utils import _pytree as pytree
 from snn_kernels.ops.neuron.reference import Operands, State, signgd_step
 
 from .encoders import encode
-from .engine import Engine, Kind, call_node
+from .engine import Engine, Kind
 from .model import SpikingModel
+from .nodes import call_node
 
 __all__ = ["single_step_loop"]
 

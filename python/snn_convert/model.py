@@ -15,7 +15,8 @@ from snn_kernels.schedules import Schedule
 
 from . import storage
 from .early_exit import Decided, check_classes, check_steps, run_until_sure
-from .engine import PRECISIONS, Engine
+from .engine import Engine
+from .nodes import PRECISIONS
 from .population import Population
 from .rest import Rest
 from .run import Run

@@ -23,6 +23,7 @@ from snn_kernels.ops.spike_gemm.checks import pair
 from snn_kernels.ops.spike_gemm.cpu import resolve_method
 from snn_kernels.ops.spike_gemm.rows import convolution_shape
 
+from .nodes import call_node
 from .rules import argument
 
 __all__ = [
@@ -189,8 +190,7 @@ def plan_amplitudes(
         if node in population_scales:
             scales[node] = population_scales[node].expand_as(values[node])
         elif source in scales and node.target in LAYOUT:
-            arguments = fx.node.map_arg((node.args, node.kwargs), {**values, source: scales[source]}.__getitem__)
-            scales[node] = node.target(*arguments[0], **arguments[1])
+            scales[node] = call_node(node, {**values, source: scales[source]})
         elif source in scales and _takes_trains(node, values):
             found[node] = common_amplitude(scales[source], PRODUCTS[node.target])
         elif node.target is aten.add.Tensor and not node.kwargs:

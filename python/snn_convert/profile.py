@@ -26,7 +26,7 @@ from .synapses import Work, feeders, work_of_synapses
 if TYPE_CHECKING:
     from .model import SpikingModel
 
-__all__ = ["ENERGY_PER_AC", "ENERGY_PER_MAC", "Profile", "Row", "profile"]
+__all__ = ["ENERGY_PER_AC", "ENERGY_PER_MAC", "Profile", "Row", "counts_in_words", "profile"]
 
 # Picojoules of a 32-bit floating-point multiplication with addition (3.7 + 0.9) and of an addition in 45 nm CMOS:
 # M. Horowitz, "Computing's Energy Problem (and what we can do about it)", ISSCC 2014.
@@ -162,8 +162,13 @@ def _cells(row: Row) -> list[str]:
     rates = ["" if rate is None else f"{rate:.1%}" for rate in (row.firing_rate, row.silent_bytes)]
     counts = [_count(count) for count in (row.synaptic_operations, row.macs, row.ann_macs)]
     neurons = f"{row.neurons:,}" if row.neurons else ""
-    products = ", ".join(f"{count} {method}" for method, count in row.products.items())
+    products = counts_in_words(row.products)
     return [row.name, row.function, neurons, *rates, products, *counts, _joules(row.energy), _joules(row.ann_energy)]
+
+
+def counts_in_words(counts: Mapping[str, int]) -> str:
+    """``{"event": 3, "dense": 1}`` as ``3 event, 1 dense``."""
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
 def _count(value: float) -> str:

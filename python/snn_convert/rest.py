@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from .engine import Engine, Kind
-from .samples import BATCHES, sample_dims
+from .samples import at_both, sample_dims
 
 __all__ = ["Rest"]
 
@@ -50,7 +50,7 @@ class Rest:
         return [(m.v0, object() if m.v0.is_inference() else m.v0._version) for m in modules]
 
     def _measure(self, device: torch.device) -> dict[fx.Node, tuple[Tensor, list[int]]]:
-        one, more = (self.engine.at_rest(self.engine.example_inputs(device, samples)) for samples in BATCHES)
+        one, more = at_both(self.engine, device)
         found: dict[fx.Node, tuple[Tensor, list[int]]] = {}
         for node in self.engine.nodes:
             kind = self.engine.kinds[node]

@@ -14,7 +14,7 @@ from snn_kernels import NeuronState
 from .engine import Engine
 from .vector_population import VectorPopulation
 
-__all__ = ["BATCHES", "Samples", "sample_dims"]
+__all__ = ["Samples", "at_both", "sample_dims"]
 
 BATCHES = (1, 3)  # two numbers of samples, to see which dimensions hold them
 
@@ -26,6 +26,12 @@ def sample_dims(one: Sequence[int], more: Sequence[int]) -> list[int] | None:
         return None
     dims = [d for d, sizes in enumerate(zip(one, more)) if sizes == BATCHES]
     return dims if all(d in dims or one[d] == more[d] for d in range(len(one))) else None
+
+
+def at_both(engine: Engine, device: torch.device) -> tuple[dict[fx.Node, Any], dict[fx.Node, Any]]:
+    """Every node's value at rest, for inputs of zeros with each of ``BATCHES``."""
+    one, more = (engine.at_rest(engine.example_inputs(device, samples)) for samples in BATCHES)
+    return one, more
 
 
 class Samples:
@@ -40,10 +46,9 @@ class Samples:
     @cached_property
     def _dims(self) -> dict[fx.Node, list[int] | None]:
         """For the inputs, the populations and what these receive."""
-        tensors = (*self.engine.network.parameters(), *self.engine.network.buffers())
-        device = tensors[0].device if tensors else torch.device("cpu")
+        owned = (*self.engine.network.parameters(), *self.engine.network.buffers())
         with torch.no_grad():
-            one, more = (self.engine.at_rest(self.engine.example_inputs(device, samples)) for samples in BATCHES)
+            one, more = at_both(self.engine, owned[0].device if owned else torch.device("cpu"))
         neurons = self.engine.neurons
         nodes = {*self.engine.inputs, *neurons, *(x for node in neurons for x in node.args)}
         tensors = [node for node in nodes if isinstance(one[node], Tensor)]

@@ -12,7 +12,8 @@ from torch import Tensor, fx
 from snn_kernels import SpikeTrain
 
 from .encoders import encode
-from .engine import Kind, attribute, call_node, cast
+from .engine import Kind
+from .nodes import attribute, call_node, cast
 from .packed import Emission, as_dense
 from .population import Population
 from .run import CHUNK, Run

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, fx
 from torch.utils.flop_counter import FlopCounterMode
 
-from .engine import Engine, Kind, call_node
+from .engine import Engine, Kind
+from .nodes import call_node
 from .packed import LAYOUT
 from .rules import argument, einsum_of_two
 

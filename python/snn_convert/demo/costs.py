@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from snn_convert import SpikingModel
+from snn_convert.profile import counts_in_words
 
 from .data import Split
 from .training import accuracy
@@ -91,7 +92,7 @@ def cost_cells(cost: Cost) -> list[str]:
         f"{cost.snn_accuracy:.1%}",
         f"{cost.agreement:.1%}",
         f"{cost.firing_rate:.1%}",
-        ", ".join(f"{count} {method}" for method, count in cost.products.items()),
+        counts_in_words(cost.products),
         f"{cost.synaptic_operations / 1e6:.3g} M",
         f"{cost.macs / 1e6:.3g} M",
         f"{cost.energy / cost.ann_energy:.2f}",
