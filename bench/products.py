@@ -95,25 +95,52 @@ def linear(setting: Setting) -> Iterator[Comparison]:
 
 
 def density(setting: Setting) -> Iterator[Comparison]:
-    """Where the event method overtakes the dense one."""
+    """Where the event method overtakes the dense one, in a linear map and in a 3x3 convolution."""
     rows, inputs, outputs = setting.choose((64, 40, 70), (4096, 512, 512))
+    channels, size = setting.choose((16, 4), (64, 16))
+    weight = _weight(outputs, inputs, device=setting.device)
+    kernel = _weight(channels, channels, 3, 3, device=setting.device)
     for share in setting.choose((0.01, 0.3), (0.01, 0.05, 0.1, 0.2, 0.5), (0.001, 0.02, 0.15, 0.3)):
         train = _train(rows // STEPS, inputs, device=setting.device, density=share)
-        weight = _weight(outputs, inputs, device=setting.device)
         variants = {
-            method: lambda t=train, w=weight, m=method: sk.spike_linear(t, w, method=m) for method in _methods(setting)
+            method: lambda t=train, m=method: sk.spike_linear(t, weight, method=m) for method in _methods(setting)
         }
-        yield Comparison(
-            f"rows={rows}, K={inputs}, N={outputs}, density={share}",
-            variants,
-            "dense",
-            _near(train.unpack().reshape(rows, inputs).double() @ weight.double().t()),
-            shape=(rows, inputs, outputs),
-            timesteps=STEPS,
-            work=_product_work(train, weight, rows),
-            sweep="density",
-            facts={"density": share},
-        )
+        wanted = train.unpack().reshape(rows, inputs).double() @ weight.double().t()
+        case = f"rows={rows}, K={inputs}, N={outputs}, density={share}"
+        yield _at_density(case, variants, wanted, train, weight, (rows, inputs, outputs), rows, share)
+
+        image = _train(8, channels, size, size, device=setting.device, density=share)
+        variants = {
+            f"{method} 3x3": lambda t=image, m=method: sk.spike_conv2d(t, kernel, padding=1, method=m)
+            for method in _methods(setting)
+        }
+        wanted = F.conv2d(image.unpack().flatten(0, 1).double(), kernel.double(), padding=1)
+        case = f"3x3, {channels}->{channels}, {size}x{size}, batch 8, density={share}"
+        shape = (8, channels, size, size)
+        yield _at_density(case, variants, wanted, image, kernel, shape, 8 * STEPS * size * size, share)
+
+
+def _at_density(
+    case: str,
+    variants: dict,
+    wanted: Tensor,
+    train: sk.SpikeTrain,
+    weight: Tensor,
+    shape: tuple[int, ...],
+    rows: int,
+    share: float,
+) -> Comparison:
+    return Comparison(
+        case,
+        variants,
+        next(iter(variants)),
+        _near(wanted),
+        shape=shape,
+        timesteps=STEPS,
+        work=_product_work(train, weight, rows),
+        sweep="density",
+        facts={"density": share},
+    )
 
 
 def convolution(setting: Setting) -> Iterator[Comparison]:

@@ -161,21 +161,22 @@ void vector(const std::string& backend, const std::string& function, const std::
     throw std::invalid_argument("backend: _C was built without " + backend);
 }
 
-// timesteps, rows, inputs, outputs, bytes, group_stride, row_offset, input_offset, weight, amplitude, bias
-using SpikeGemmArguments =
-    std::tuple<int64_t, int64_t, int64_t, int64_t, Address, int64_t, Address, Address, Address, Address, Address>;
+// timesteps, rows, inputs, taps, outputs, bytes, group_stride, row_offset, input_offset, weight, amplitude, bias
+using SpikeGemmArguments = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, Address, int64_t, Address, Address,
+                                      Address, Address, Address>;
 using CurrentArgument =
     std::tuple<Address, int64_t, Address, int64_t>;  // data, step stride, row offsets, output stride
 using ResidualTrainArgument =
     std::tuple<Address, int64_t, Address, int64_t, Address>;  // bytes, group stride, the rest as above, amplitude
 
 snn::SpikeGemmProblem spike_gemm_problem(const SpikeGemmArguments& arguments, const CurrentArgument& current) {
-    const auto& [timesteps, rows, inputs, outputs, bytes, group_stride, row_offset, input_offset, weight, amplitude,
-                 bias] = arguments;
+    const auto& [timesteps, rows, inputs, taps, outputs, bytes, group_stride, row_offset, input_offset, weight,
+                 amplitude, bias] = arguments;
     snn::SpikeGemmProblem problem{};
     problem.timesteps = timesteps;
     problem.rows = rows;
     problem.inputs = inputs;
+    problem.taps = taps;
     problem.outputs = outputs;
     problem.bytes = pointer<const uint8_t>(bytes);
     problem.group_stride = group_stride;

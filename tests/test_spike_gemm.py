@@ -97,6 +97,24 @@ def test_convolution(method, geometry):
     torch.testing.assert_close(again, output)
 
 
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+@pytest.mark.parametrize("density", [0.02, 0.5])
+@pytest.mark.parametrize("outputs", [12, 20, 36, 68])
+def test_windows_that_share_their_spikes(geometry, density, outputs, three_threads):
+    """Events are collected once for the many rows that see them: several blocks of rows, images in one block."""
+    groups = geometry.get("groups", 1)
+    train, weight = random_train(11, 5, 20, 9, 8, density=density), random(outputs, 20 // groups, 3, 2)
+    dense, event = (sk.spike_conv2d(train, weight, **geometry, method=method) for method in ("dense", "event"))
+    assert torch.equal(event, dense)
+
+
+def test_a_convolution_of_no_channels():
+    train, weight, bias = random_train(9, 3, 0, 9, 7), random(8, 0, 3, 2), random(8)
+    for method in ("dense", "event"):  # PyTorch's own convolution drops the outputs
+        output = sk.spike_conv2d(train, weight, bias, method=method)
+        assert torch.equal(output, bias.reshape(-1, 1, 1).expand(9, 3, 8, 7, 6))
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_convolution_1d(method):
     train, weight, bias = random_train(9, 3, 4, 11), random(6, 2, 3), random(6)
@@ -168,7 +186,7 @@ def digest_of_products() -> str:
     image, kernel = random_train(9, 3, 7, 11, 9), random(18, 7, 3, 3)
     eta, shortcut = sk.schedules.Exponential(0.4, 0.9).table(21), random_train(21, 37, 45, seed=3)
     parts = [sk.spike_linear(train, weight, bias, method=method) for method in ("dense", "event")]
-    parts += [sk.spike_conv2d(image, kernel, stride=s, padding=1, method="dense") for s in (1, 2)]
+    parts += [sk.spike_conv2d(image, kernel, stride=s, padding=1, method=m) for s, m in ((1, "dense"), (2, "event"))]
     residuals = [{}, {"residual": shortcut, "residual_amplitude": random(45, seed=4)}]
     parts += [sk.spike_linear_signgd(train, weight, bias, eta, "relu", **residual)[0].bytes for residual in residuals]
     return hashlib.sha256(b"".join(part.contiguous().numpy().tobytes() for part in parts)).hexdigest()
@@ -187,11 +205,14 @@ def test_auto_takes_events_for_sparse_trains():
 
     sparse, dense = (random_train(16, 8, 64, density=density) for density in (0.02, 0.5))
     packed = "unpack" if _C.isa == "portable" else "dense"
-    assert resolve_method("auto", sparse.bytes, 16, 8, 64) == "event"
-    assert resolve_method("auto", dense.bytes, 16, 8, 64) == packed
-    assert resolve_method("auto", sparse.bytes, 16, 8, 8) == packed  # too few outputs for what collecting costs
-    assert resolve_method("auto", sparse.bytes, 16, 7, 64) == "unpack"
-    assert resolve_method("dense", sparse.bytes, 16, 8, 64) == "dense"
+    wide, narrow, windows = torch.empty(96, 64), torch.empty(95, 64), torch.empty(48, 64, 3, 3)
+    assert resolve_method("auto", sparse.bytes, 16, 8, wide) == "event"
+    assert resolve_method("auto", dense.bytes, 16, 8, wide) == packed
+    assert resolve_method("auto", sparse.bytes, 16, 8, narrow) == packed  # too few outputs for what collecting costs
+    assert resolve_method("auto", sparse.bytes, 16, 8, windows) == "event"  # which share it
+    assert resolve_method("auto", sparse.bytes, 16, 8, windows, 2) == packed
+    assert resolve_method("auto", sparse.bytes, 16, 7, wide) == "unpack"
+    assert resolve_method("dense", sparse.bytes, 16, 8, wide) == "dense"
 
 
 def test_count():

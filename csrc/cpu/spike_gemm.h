@@ -9,9 +9,10 @@ namespace snn {
 // current[t, row, n] = bias[n] + sum_k weight[n, k] * amplitude[k] * spike[t, row, k], the weights in the fixed-point
 // numbers of spike_gemm_tile.h.
 // Row r's input k is the byte at bytes[row_offset[r] + input_offset[k]] of each byte group: strides of a linear map, or
-// the taps of a convolution window in a zero-padded image.
+// the taps of a convolution window in a zero-padded image. Inputs are numbered [channel][tap], and their offset is the
+// channel's plus the tap's, 0 for the first; a linear map has one tap.
 struct SpikeGemmProblem {
-    int64_t timesteps, rows, inputs, outputs;
+    int64_t timesteps, rows, inputs, taps, outputs;
     const uint8_t* bytes;
     int64_t group_stride;         // bytes between byte groups
     const int64_t* row_offset;    // [rows]

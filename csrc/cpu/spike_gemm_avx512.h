@@ -88,18 +88,26 @@ void transpose(const float* from, int64_t from_stride, float* const* to) {
     }
 }
 
-void accumulate_events(const uint32_t* events, int64_t count, const int32_t* weight, const float* unit,
-                       const float* bias, float* current) {
-    constexpr int kRegisters = kEventOutputs / 16;
-    __m512i sum[kRegisters];
-    for (int i = 0; i < kRegisters; ++i) sum[i] = _mm512_setzero_si512();
+template <int Registers>
+void accumulate_events_of(const uint32_t* events, int64_t count, const int32_t* weight, const float* unit,
+                          const float* bias, float* current) {
+    __m512i sum[Registers];
+    for (int i = 0; i < Registers; ++i) sum[i] = _mm512_setzero_si512();
     for (int64_t event = 0; event < count; ++event) {
         const int32_t* from = weight + int64_t{events[event]} * kEventOutputs;
 #pragma GCC unroll 4
-        for (int i = 0; i < kRegisters; ++i) sum[i] = _mm512_add_epi32(sum[i], _mm512_load_si512(from + 16 * i));
+        for (int i = 0; i < Registers; ++i) sum[i] = _mm512_add_epi32(sum[i], _mm512_load_si512(from + 16 * i));
     }
-    for (int i = 0; i < kRegisters; ++i)
+    for (int i = 0; i < Registers; ++i)
         store_currents(current + 16 * i, sum[i], _mm512_loadu_ps(unit + 16 * i), _mm512_loadu_ps(bias + 16 * i));
+}
+
+AccumulateEvents accumulate_events(int64_t outputs) {
+    static_assert(kEventOutputs == 64);
+    return outputs > 48   ? accumulate_events_of<4>
+           : outputs > 32 ? accumulate_events_of<3>
+           : outputs > 16 ? accumulate_events_of<2>
+                          : accumulate_events_of<1>;
 }
 
 }  // namespace

@@ -45,6 +45,14 @@ struct EventWeights {
     std::vector<float> unit, bias;
 };
 
+// Fetches what store() writes for a convolution: the lines lie far apart, where the hardware does not see them coming.
+void prefetch(const SpikeGemmProblem& p, int64_t t, int64_t row, int64_t output) {
+    if (p.output_stride == 1) return;
+    const float* out = p.current + t * p.step_stride + row;
+    for (int64_t n = output; n < std::min(output + kEventOutputs, p.outputs); ++n)
+        __builtin_prefetch(out + n * p.output_stride, 1);
+}
+
 // Writes 64 outputs of sixteen rows at one step: currents[row][64].
 void store(const SpikeGemmProblem& p, const SpikeGemmKernels& kernels, int64_t t, const int64_t* row, int rows,
            int64_t output, const float* currents) {
@@ -58,8 +66,13 @@ void store(const SpikeGemmProblem& p, const SpikeGemmKernels& kernels, int64_t t
             for (int i = 0; i < kLanes; ++i) to[i] = out + row[0] + (n + i) * p.output_stride;
             kernels.transpose(currents + n, kEventOutputs, to);
         }
-    for (int i = 0; i < rows; ++i)
-        for (int64_t m = n; m < outputs; ++m) out[row[i] + m * p.output_stride] = currents[i * kEventOutputs + m];
+    for (int i = 0; i < rows; ++i) {
+        const float* from = currents + i * kEventOutputs;
+        if (p.output_stride == 1)
+            std::copy(from + n, from + outputs, out + row[i] + n);
+        else
+            for (int64_t m = n; m < outputs; ++m) out[row[i] + m * p.output_stride] = from[m];
+    }
 }
 
 }  // namespace
@@ -71,7 +84,7 @@ void spike_gemm_event_cpu(const SpikeGemmProblem& p, int threads) {
     const int64_t groups = (p.timesteps + 7) / 8, row_blocks = (p.rows + kRows - 1) / kRows;
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        EventLists events(p);
+        EventLists events(p, std::min(kRows, p.rows));
         Aligned<float> currents(kLanes * kEventOutputs);
 #pragma omp for schedule(dynamic)
         for (int64_t job = 0; job < groups * row_blocks; ++job) {
@@ -81,15 +94,17 @@ void spike_gemm_event_cpu(const SpikeGemmProblem& p, int threads) {
             for (int64_t block = 0; block < weights.blocks; ++block) {
                 const int64_t output = block * kEventOutputs;
                 const int32_t* weight = weights.weight.data() + output * p.inputs;
+                const AccumulateEvents accumulate = kernels.accumulate_events(p.outputs - output);
                 for (int64_t row = 0; row < rows; row += kLanes)
                     for (int step = 0; step < steps; ++step) {
                         const int lanes = static_cast<int>(std::min<int64_t>(kLanes, rows - row));
+                        const int64_t* to = p.current_row + first + row;
+                        prefetch(p, t + step, to[0], output);
                         for (int lane = 0; lane < lanes; ++lane)
-                            kernels.accumulate_events(events.begin(row + lane, step), events.count(row + lane, step),
-                                                      weight, weights.unit.data() + output,
-                                                      weights.bias.data() + output,
-                                                      currents.data() + lane * kEventOutputs);
-                        store(p, kernels, t + step, p.current_row + first + row, lanes, output, currents.data());
+                            accumulate(events.begin(row + lane, step), events.count(row + lane, step), weight,
+                                       weights.unit.data() + output, weights.bias.data() + output,
+                                       currents.data() + lane * kEventOutputs);
+                        store(p, kernels, t + step, to, lanes, output, currents.data());
                     }
             }
         }

@@ -74,18 +74,23 @@ void accumulate_outputs(const uint32_t* index, const int32_t* tables, const floa
     }
 }
 
-void accumulate_events(const uint32_t* events, int64_t count, const int32_t* weight, const float* unit,
-                       const float* bias, float* current) {
-    constexpr int kRegisters = kEventOutputs / 8;
-    __m256i sum[kRegisters];
-    for (int i = 0; i < kRegisters; ++i) sum[i] = _mm256_setzero_si256();
+template <int Registers>
+void accumulate_events_of(const uint32_t* events, int64_t count, const int32_t* weight, const float* unit,
+                          const float* bias, float* current) {
+    __m256i sum[Registers];
+    for (int i = 0; i < Registers; ++i) sum[i] = _mm256_setzero_si256();
     for (int64_t event = 0; event < count; ++event) {
         const auto* from = reinterpret_cast<const __m256i*>(weight + int64_t{events[event]} * kEventOutputs);
 #pragma GCC unroll 8
-        for (int i = 0; i < kRegisters; ++i) sum[i] = _mm256_add_epi32(sum[i], _mm256_load_si256(from + i));
+        for (int i = 0; i < Registers; ++i) sum[i] = _mm256_add_epi32(sum[i], _mm256_load_si256(from + i));
     }
-    for (int i = 0; i < kRegisters; ++i)
+    for (int i = 0; i < Registers; ++i)
         store_currents(current + 8 * i, sum[i], _mm256_loadu_ps(unit + 8 * i), _mm256_loadu_ps(bias + 8 * i));
+}
+
+AccumulateEvents accumulate_events(int64_t outputs) {
+    static_assert(kEventOutputs == 64);
+    return outputs > 32 ? accumulate_events_of<8> : outputs > 16 ? accumulate_events_of<4> : accumulate_events_of<2>;
 }
 
 #else
@@ -109,8 +114,8 @@ void accumulate_outputs(const uint32_t* index, const int32_t* tables, const floa
         }
 }
 
-void accumulate_events(const uint32_t* events, int64_t count, const int32_t* weight, const float* unit,
-                       const float* bias, float* current) {
+void accumulate_all_events(const uint32_t* events, int64_t count, const int32_t* weight, const float* unit,
+                           const float* bias, float* current) {
     int32_t sum[kEventOutputs] = {};
     for (int64_t event = 0; event < count; ++event) {
         const int32_t* __restrict from = weight + int64_t{events[event]} * kEventOutputs;
@@ -118,6 +123,8 @@ void accumulate_events(const uint32_t* events, int64_t count, const int32_t* wei
     }
     for (int n = 0; n < kEventOutputs; ++n) current[n] = bias[n] + static_cast<float>(sum[n]) * unit[n];
 }
+
+AccumulateEvents accumulate_events(int64_t) { return accumulate_all_events; }
 
 #endif
 

@@ -50,9 +50,13 @@ using AddSpikes = void (*)(const uint8_t* bytes, float amplitude, float* current
 // to[column][row] = from[row * from_stride + column] for 16 x 16 numbers.
 using Transpose = void (*)(const float* from, int64_t from_stride, float* const* to);
 
-// current[n] = bias[n] + unit[n] * (sum over the `count` inputs in `events` of weight[input][n]) for 64 outputs.
+// current[n] = bias[n] + unit[n] * (sum over the `count` inputs in `events` of weight[input][n]), weight[input] being
+// 64 numbers.
 using AccumulateEvents = void (*)(const uint32_t* events, int64_t count, const int32_t* weight, const float* unit,
                                   const float* bias, float* current);
+
+// The one for so many of the 64 outputs, or some more.
+using AccumulateEventsOf = AccumulateEvents (*)(int64_t outputs);
 
 struct SpikeGemmKernels {
     int table_entries;
@@ -63,7 +67,7 @@ struct SpikeGemmKernels {
     Accumulate accumulate;
     AddSpikes add_spikes;
     Transpose transpose;
-    AccumulateEvents accumulate_events;
+    AccumulateEventsOf accumulate_events;
 };
 
 namespace portable {

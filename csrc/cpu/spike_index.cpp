@@ -29,17 +29,18 @@ GatherInput gather_of(int run) {
     return run == 16 ? gather_input<16> : run == 8 ? gather_input<8> : run == 4 ? gather_input<4> : gather_input<1>;
 }
 
-uint32_t word_at(const uint8_t* bytes) {
-    return uint32_t{bytes[0]} | uint32_t{bytes[1]} << 8 | uint32_t{bytes[2]} << 16 | uint32_t{bytes[3]} << 24;
-}
-
-}  // namespace
-
+// Whether row r's inputs are neighbours in memory.
 bool inputs_side_by_side(const SpikeGemmProblem& p) {
     for (int64_t k = 1; k < p.inputs; ++k)
         if (p.input_offset[k] != p.input_offset[k - 1] + 1) return false;
     return true;
 }
+
+uint32_t word_at(const uint8_t* bytes) {
+    return uint32_t{bytes[0]} | uint32_t{bytes[1]} << 8 | uint32_t{bytes[2]} << 16 | uint32_t{bytes[3]} << 24;
+}
+
+}  // namespace
 
 IndexWords::IndexWords(const SpikeGemmProblem& p, const SpikeGemmKernels& kernels, int threads)
     : groups((p.timesteps + 7) / 8),
@@ -75,31 +76,77 @@ void IndexWords::fill(const SpikeGemmProblem& p, const SpikeGemmKernels& kernels
     }
 }
 
+EventLists::EventLists(const SpikeGemmProblem& p, int64_t most_rows)
+    : problem_(p),
+      channels_(p.inputs / p.taps),
+      room_(channels_ + kLanes),
+      side_by_side_(p.taps == 1 && inputs_side_by_side(p)),
+      channel_offset_(channels_),
+      scratch_(8 * room_) {
+    for (int64_t channel = 0; channel < channels_; ++channel)
+        channel_offset_[channel] = p.input_offset[channel * p.taps];
+    size_t slots = 2;
+    while (slots < 2 * static_cast<size_t>(most_rows * p.taps)) slots *= 2;
+    slots_.resize(slots);
+}
+
+// A site's spikes at each step, as the numbers of the inputs at the first tap.
+void EventLists::collect(const uint8_t* bytes, Lists& lists) {
+    const uint32_t taps = static_cast<uint32_t>(problem_.taps);
+    int64_t count[8] = {};
+    for (int64_t channel = 0; channel < channels_; channel += 8) {
+        uint64_t word = 0;
+        if (side_by_side_ && channel + 8 <= channels_) {
+            const uint8_t* from = bytes + channel_offset_[channel];
+            word = uint64_t{word_at(from + 4)} << 32 | word_at(from);
+        } else {
+            for (int64_t i = 0; i < std::min<int64_t>(8, channels_ - channel); ++i)
+                word |= uint64_t{bytes[channel_offset_[channel + i]]} << (8 * i);
+        }
+        for (; word; word &= word - 1) {
+            const int bit = __builtin_ctzll(word), step = bit & 7;
+            scratch_[step * room_ + count[step]++] = static_cast<uint32_t>(channel + (bit >> 3)) * taps;
+        }
+    }
+    lists.make_room(8 * channels_);
+    for (int step = 0; step < 8; ++step) {
+        lists.append(scratch_.data() + step * room_, count[step], 0);
+        lists.close();
+    }
+}
+
+int64_t EventLists::site_at(int64_t offset, const uint8_t* bytes) {
+    const uint64_t mask = slots_.size() - 1;
+    uint64_t i = (static_cast<uint64_t>(offset) * 0x9e3779b97f4a7c15u >> 32) & mask;
+    while (slots_[i].site >= 0 && slots_[i].offset != offset) i = (i + 1) & mask;
+    if (slots_[i].site < 0) {
+        slots_[i] = {offset, sites_++};
+        collect(bytes + offset, of_site_);
+    }
+    return slots_[i].site;
+}
+
 void EventLists::fill(int64_t group, int64_t first_row, int64_t rows) {
     const SpikeGemmProblem& p = problem_;
-    events_.clear();
-    start_.assign(1, 0);
+    const uint8_t* bytes = p.bytes + group * p.group_stride;
+    of_row_.clear();
+    of_site_.clear();
+    sites_ = 0;
+    std::fill(slots_.begin(), slots_.end(), Slot{0, -1});
+    std::vector<int64_t> site(p.taps);
     for (int64_t row = first_row; row < first_row + rows; ++row) {
-        const uint8_t* bytes = p.bytes + group * p.group_stride + p.row_offset[row];
-        int64_t count[8] = {};
-        for (int64_t k = 0; k < p.inputs; k += 8) {
-            uint64_t word = 0;
-            if (side_by_side_ && k + 8 <= p.inputs) {
-                const uint8_t* from = bytes + p.input_offset[k];
-                word = uint64_t{word_at(from + 4)} << 32 | word_at(from);
-            } else {
-                for (int64_t i = 0; i < std::min<int64_t>(8, p.inputs - k); ++i)
-                    word |= uint64_t{bytes[p.input_offset[k + i]]} << (8 * i);
-            }
-            for (; word; word &= word - 1) {
-                const int bit = __builtin_ctzll(word), step = bit & 7;
-                of_step_[step * p.inputs + count[step]++] = static_cast<uint32_t>(k + (bit >> 3));
-            }
+        if (p.taps == 1 || p.inputs == 0) {
+            collect(bytes + p.row_offset[row], of_row_);
+            continue;
         }
+        for (int64_t tap = 0; tap < p.taps; ++tap) site[tap] = site_at(p.row_offset[row] + p.input_offset[tap], bytes);
+        of_row_.make_room(8 * p.inputs);
         for (int step = 0; step < 8; ++step) {
-            const auto from = of_step_.begin() + step * p.inputs;
-            events_.insert(events_.end(), from, from + count[step]);
-            start_.push_back(static_cast<int64_t>(events_.size()));
+            for (int64_t tap = 0; tap < p.taps; ++tap) {
+                const int64_t list = site[tap] * 8 + step;
+                of_row_.append(of_site_.begin(list), of_site_.count(list), static_cast<uint32_t>(tap));
+            }
+            of_row_.close();
         }
     }
 }

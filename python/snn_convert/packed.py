@@ -125,9 +125,9 @@ class Product:
         return self._dense
 
     def _resolved_method(self) -> str:
-        outputs, groups = len(self.weight), self.geometry[3] if self.geometry else 1
-        rows = math.prod(self.shape[1:]) // outputs
-        return resolve_method(self.method, self.train.bytes, self.train.timesteps, rows, outputs // groups)
+        rows = math.prod(self.shape[1:]) // len(self.weight)
+        groups = self.geometry[3] if self.geometry else 1
+        return resolve_method(self.method, self.train.bytes, self.train.timesteps, rows, self.weight, groups)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -38,8 +38,8 @@ def spike_linear(
         amplitude: what a spike of each input is worth: a number or ``[K]``. It is folded into the weights.
         method: ``dense`` (sums of five inputs looked up in registers), ``event`` (only the weights of inputs that fire
             are read), ``unpack`` (PyTorch's own product of the dense spikes) or ``auto``: ``unpack`` for fewer than 8
-            rows; else ``event`` where less than a tenth of the bits are 1 (with AVX2 a fifth, without either a
-            twentieth; below 96 outputs in proportion less); else ``dense`` with AVX-512 or AVX2; else ``unpack``. The
+            rows; else ``event`` for at least 96 outputs (48 of a convolution with windows) where less than 12% of the
+            bits are 1 (with AVX2 24%, without either 5%); else ``dense`` with AVX-512 or AVX2; else ``unpack``. The
             ``triton`` backend has ``dense`` alone, on tensor cores, which ``auto`` takes.
         backend: ``None`` for the fastest here, or a name that runs or raises.
 
@@ -156,7 +156,7 @@ def _linear(bytes, timesteps, weight, bias, amplitude, method, backend):
 
         return linear_triton(bytes, timesteps, weight, bias, amplitude)
     rows = bytes.shape[1:-1].numel()
-    method = resolve_method(method, bytes, timesteps, rows, weight.shape[0])
+    method = resolve_method(method, bytes, timesteps, rows, weight)
     if method == "unpack":
         return linear_reference(bytes, timesteps, weight, bias, amplitude).contiguous()
     return linear_cpu(bytes, timesteps, weight, bias, amplitude, method)
@@ -175,7 +175,7 @@ def _conv2d(bytes, timesteps, weight, bias, amplitude, stride, padding, dilation
         convolution_triton(bytes, timesteps, weight, bias, amplitude, geometry, groups, out)
         return out
     rows = bytes.shape[1] * size.numel()
-    method = resolve_method(method, bytes, timesteps, rows, weight.shape[0] // groups)
+    method = resolve_method(method, bytes, timesteps, rows, weight, groups)
     if method == "unpack":
         return convolution_reference(bytes, timesteps, weight, bias, amplitude, *geometry, groups).contiguous()
     return convolution_cpu(bytes, timesteps, weight, bias, amplitude, *geometry, groups, method)

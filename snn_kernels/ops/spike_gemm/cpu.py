@@ -13,29 +13,29 @@ from .rows import Rows, convolution_rows, convolution_shape, linear_rows
 __all__ = ["convolution_cpu", "linear_cpu", "product_arguments", "resolve_method"]
 
 # Below this share of ones the event method is the faster one, by instruction set: `python -m bench --experiment
-# density`. With fewer outputs (of a group) than these the share is smaller in proportion: collecting the spikes costs
-# the same for all, and they are added 64 outputs at a time.
-EVENT_DENSITY = {"avx512": 0.1, "avx2": 0.2, "portable": 0.05}
-EVENT_OUTPUTS = 96
+# density`. It needs enough outputs (of a group) to be worth collecting the spikes for; the overlapping windows of a
+# convolution share that work.
+EVENT_DENSITY = {"avx512": 0.12, "avx2": 0.24, "portable": 0.05}
+FEWEST_OUTPUTS, FEWEST_OF_WINDOWS = 96, 48
 # With fewer rows PyTorch's product is done before the packed ones have prepared the weights.
 FEWEST_ROWS = 8
 
 
-def resolve_method(method: str, bytes: Tensor, timesteps: int, rows: int, outputs: int) -> str:
+def resolve_method(method: str, bytes: Tensor, timesteps: int, rows: int, weight: Tensor, groups: int = 1) -> str:
     """``auto`` as a named method: by the sizes, the density of the train and the instruction set."""
     if method != "auto":
         return method
     if rows < FEWEST_ROWS:
         return "unpack"
-    share = EVENT_DENSITY[C.isa] * min(1.0, outputs / EVENT_OUTPUTS)
-    if _count(bytes) < share * timesteps * bytes.shape[1:].numel():
+    fewest = FEWEST_OF_WINDOWS if weight.shape[2:].numel() > 1 else FEWEST_OUTPUTS
+    if len(weight) // groups >= fewest and _density(bytes, timesteps) < EVENT_DENSITY[C.isa]:
         return "event"
     return "unpack" if C.isa == "portable" else "dense"
 
 
-def _count(bytes: Tensor) -> int:
+def _density(bytes: Tensor, timesteps: int) -> float:
     bytes = bytes.contiguous()
-    return C.count_cpu(bytes.data_ptr(), bytes.numel())
+    return C.count_cpu(bytes.data_ptr(), bytes.numel()) / max(timesteps * bytes.shape[1:].numel(), 1)
 
 
 def product_arguments(
@@ -46,6 +46,7 @@ def product_arguments(
     ``weight`` is ``[N, C / groups, ...]``; ``amplitude`` is ``[C]``, one for the inputs of a channel. With groups the
     arguments are those of the first.
     """
+    taps = weight.shape[2:].numel()
     weight = weight.float().flatten(1).contiguous()
     bias = None if bias is None else bias.float().contiguous()
     if amplitude is not None:
@@ -54,6 +55,7 @@ def product_arguments(
         timesteps,
         rows.row.numel(),
         rows.input.numel(),
+        taps,
         weight.shape[0] // groups,
         rows.bytes.data_ptr(),
         rows.bytes.stride(0),
