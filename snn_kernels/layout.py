@@ -59,6 +59,8 @@ def as_operand(tensor: Tensor, shape: tuple[int, ...], order: Order) -> Operand:
 
     A pattern with a broadcast dimension between two others cannot, and is materialised.
     """
+    if tensor.numel() == 1:  # the usual case, and a call's overhead is a quarter of what follows
+        return Operand(tensor.float(), 1, 1)
     ordered = tensor.float().expand(shape).permute(order)
     sizes = [size for size in ordered.shape if size != 1]
     strides = [stride for stride, size in zip(ordered.stride(), ordered.shape) if size != 1]

@@ -125,17 +125,17 @@ def gelu(x, a, b):
 
 @heavy
 def gelu_tanh(x, a, b):
-    return tl.math.div_rn(x, m.exp((x + x * x * x * 0.044715) * -1.59576912) + 1.0)
+    return tl.math.div_rn(x, m.one_and_exp_of_minus((x + x * x * x * 0.044715) * 1.59576912))
 
 
 @heavy
 def gelu_sigmoid(x, a, b):
-    return x * m.sigmoid(x * 1.702)
+    return tl.math.div_rn(x, m.one_and_exp_of_minus(x * 1.702))
 
 
 @heavy
 def silu(x, a, b):
-    return tl.math.div_rn(x, m.exp(0.0 - x) + 1.0)
+    return tl.math.div_rn(x, m.one_and_exp_of_minus(x))
 
 
 @heavy
@@ -145,12 +145,12 @@ def mish(x, a, b):
 
 @heavy
 def softplus(x, a, b):
-    return tl.where(x > 0.0, x, 0.0) + m.log1p_of_fraction(m.exp(0.0 - m.magnitude(x)))
+    return m.softplus(x)
 
 
 @heavy
 def sigmoid(x, a, b):
-    return m.sigmoid(x)
+    return tl.math.div_rn(1.0, m.one_and_exp_of_minus(x))
 
 
 @heavy

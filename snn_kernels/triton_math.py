@@ -59,15 +59,21 @@ def split_exp(x):
 
 
 @triton.jit
+def exp_within(x):
+    n, tail = split_exp(x)
+    return (tail + 1.0) * power_of_two(n)
+
+
+@triton.jit
 def exp(x):
-    n, tail = split_exp(clamp(x, -104.0, 89.0))
-    half = n >> 1
-    return (tail + 1.0) * power_of_two(half) * power_of_two(n - half)
+    n, tail = split_exp(tl.where(x > 89.0, 89.0, x))
+    value = (tail + 1.0) * power_of_two(n - 1) * 2.0
+    return tl.where(x < -87.0, 0.0, value)
 
 
 @triton.jit
 def expm1_of_negative(x):
-    n, tail = split_exp(clamp(x, -20.0, 0.0))
+    n, tail = split_exp(tl.where(x < -20.0, -20.0, x))
     power = power_of_two(n)
     return tail * power + (power - 1.0)
 
@@ -104,6 +110,12 @@ def log1p_of_fraction(u):
 
 
 @triton.jit
+def softplus(x):
+    a = magnitude(x)
+    return tl.where(x > 0.0, x, 0.0) + log1p_of_fraction(exp_within(tl.where(a > 87.0, -87.0, 0.0 - a)))
+
+
+@triton.jit
 def tanh(x):
     a = magnitude(x)
     z = x * x
@@ -111,7 +123,7 @@ def tanh(x):
     p = p * z - 5.37434953e-2
     p = p * z + 1.33314912e-1
     p = p * z - 3.33332839e-1
-    large = 1.0 - tl.math.div_rn(2.0, exp(a + a) + 1.0)
+    large = 1.0 - tl.math.div_rn(2.0, exp_within(tl.where(a > 20.0, 40.0, a + a)) + 1.0)
     return tl.where(a < 0.625, x + x * (z * p), with_sign_of(large, x))
 
 
@@ -132,8 +144,8 @@ def gelu(x):
 
 
 @triton.jit
-def sigmoid(x):
-    return tl.math.div_rn(1.0, exp(0.0 - x) + 1.0)
+def one_and_exp_of_minus(x):
+    return exp_within(clamp(0.0 - x, -87.0, 89.0)) + 1.0
 
 
 @triton.jit
@@ -149,6 +161,6 @@ def pow(x, p):
 
 @triton.jit
 def mish(x):
-    e = exp(clamp(x, -104.0, 20.0))
+    e = exp(tl.where(x > 20.0, 20.0, x))
     n = e * (e + 2.0)
     return x * tl.math.div_rn(n, n + 2.0)

@@ -22,12 +22,12 @@
     X(celu,         x > 0.f ? x : a * expm1_of_negative(x / a)) \
     X(selu,         1.05070099f * (x > 0.f ? x : 1.67326324f * expm1_of_negative(x))) \
     X(gelu,         gelu(x)) \
-    X(gelu_tanh,    x / (1.f + exp(-1.59576912f * (x + 0.044715f * (x * x * x))))) \
-    X(gelu_sigmoid, x * sigmoid(1.702f * x)) \
-    X(silu,         x / (1.f + exp(-x))) \
+    X(gelu_tanh,    x / one_and_exp_of_minus(1.59576912f * (x + 0.044715f * (x * x * x)))) \
+    X(gelu_sigmoid, x / one_and_exp_of_minus(1.702f * x)) \
+    X(silu,         x / one_and_exp_of_minus(x)) \
     X(mish,         mish_of(x)) \
-    X(softplus,     (x > 0.f ? x : 0.f) + log1p_of_fraction(exp(-magnitude(x)))) \
-    X(sigmoid,      sigmoid(x)) \
+    X(softplus,     softplus(x)) \
+    X(sigmoid,      1.f / one_and_exp_of_minus(x)) \
     X(tanh,         tanh(x)) \
     X(exp,          exp(x)) \
     X(log,          log(x)) \
@@ -47,7 +47,7 @@ namespace snn::SNN_ISA {
 
 // x tanh(softplus(x)) with w = 1 + e^x: tanh(log w) = (w^2 - 1) / (w^2 + 1). Past 20 the quotient is 1 in float32.
 SNN_FN float mish_of(float x) {
-    const float e = exp(clamp(x, -104.f, 20.f));
+    const float e = exp(x > 20.f ? 20.f : x);
     const float n = e * (e + 2.f);
     return x * (n / (n + 2.f));
 }

@@ -54,16 +54,22 @@ SNN_FN ExpParts split_exp(float x) {
     return {static_cast<int32_t>(to_bits(shifted) - to_bits(round)), r + r * r * p};
 }
 
-// Relative error 2^-22.5; overflows to infinity and underflows through the denormals to 0.
-SNN_FN float exp(float x) {
-    const ExpParts parts = split_exp(clamp(x, -104.f, 89.f));
-    const int32_t half = parts.n >> 1;
-    return (1.f + parts.tail) * power_of_two(half) * power_of_two(parts.n - half);
+// exp(x) for -87 <= x <= 89, infinity from 88.4 on. Relative error 2^-22.5.
+SNN_FN float exp_within(float x) {
+    const ExpParts parts = split_exp(x);
+    return (1.f + parts.tail) * power_of_two(parts.n);
 }
 
-// exp(x) - 1 for x <= 0 (larger x give 0), without cancellation near 0.
+// Overflows to infinity where the real function does; below exp(-87) it is 0. Relative error 2^-22.5.
+SNN_FN float exp(float x) {
+    const ExpParts parts = split_exp(x > 89.f ? 89.f : x);
+    const float value = (1.f + parts.tail) * power_of_two(parts.n - 1) * 2.f;  // n may be 128
+    return x < -87.f ? 0.f : value;
+}
+
+// exp(x) - 1 for x <= 0, without cancellation near 0.
 SNN_FN float expm1_of_negative(float x) {
-    const ExpParts parts = split_exp(clamp(x, -20.f, 0.f));
+    const ExpParts parts = split_exp(x < -20.f ? -20.f : x);
     const float power = power_of_two(parts.n);
     return parts.tail * power + (power - 1.f);
 }
@@ -103,6 +109,11 @@ SNN_FN float log1p_of_fraction(float u) {
     return u + u * u * p;
 }
 
+SNN_FN float softplus(float x) {
+    const float a = magnitude(x);
+    return (x > 0.f ? x : 0.f) + log1p_of_fraction(exp_within(a > 87.f ? -87.f : -a));
+}
+
 // Relative error 2^-22.
 SNN_FN float tanh(float x) {
     const float a = magnitude(x);
@@ -112,7 +123,7 @@ SNN_FN float tanh(float x) {
     p = p * z - 5.37434953e-2f;
     p = p * z + 1.33314912e-1f;
     p = p * z - 3.33332839e-1f;
-    const float large = 1.f - 2.f / (exp(a + a) + 1.f);
+    const float large = 1.f - 2.f / (exp_within(a > 20.f ? 40.f : a + a) + 1.f);
     return a < 0.625f ? x + x * (z * p) : with_sign_of(large, x);
 }
 
@@ -135,7 +146,8 @@ SNN_FN float gelu(float x) {
     return x < 0.f ? x * tail : x - a * tail;
 }
 
-SNN_FN float sigmoid(float x) { return 1.f / (1.f + exp(-x)); }
+// 1 + exp(-x), of which the sigmoid is the reciprocal.
+SNN_FN float one_and_exp_of_minus(float x) { return 1.f + exp_within(clamp(-x, -87.f, 89.f)); }
 
 // |x|^p with the sign of an odd power; a negative base with a fractional power is NaN.
 SNN_FN float pow(float x, float p) {
