@@ -82,12 +82,12 @@ class ChaseMode(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         func = self.substitutes.get(func, func)
         name = name_of(func)
-        if name in UNARY or name in WHOLE:
+        if name in NONLINEAR or name in WHOLE:
             kwargs.pop("inplace", None)
         if is_activation((args, kwargs)):
             if name in WHOLE:
                 return WHOLE[name](self.chase, self.decomposed, *args, **kwargs)
-            if name in UNARY or (name in BINARY and all(map(is_activation, args[:2]))):
+            if name in NONLINEAR or (name in PRODUCTS and all(map(is_activation, args[:2]))):
                 return self.chase(func(*args, **kwargs))
         return func(*args, **kwargs)
 
@@ -134,6 +134,12 @@ def softmax(chase, decomposed, x, dim=-1, keep=None, **_):
 MASKED = -1e4  # exp of it is 0 in any floating-point type
 
 
+def log_softmax(chase, decomposed, x, dim=-1, **_):
+    if not decomposed:
+        return chase(torch.log_softmax(x, dim))
+    return x - chase(torch.log(chase(torch.exp(x)).sum(dim, keepdim=True)))
+
+
 def attention(chase, decomposed, q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, **_):
     scores = chase((q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(-2, -1))
     keep = torch.ones(scores.shape[-2:]).tril() if is_causal else None
@@ -144,13 +150,36 @@ def attention(chase, decomposed, q, k, v, attn_mask=None, dropout_p=0.0, is_caus
     return chase(softmax(chase, decomposed, scores, -1, keep) @ v)
 
 
-def vector_norm(chase, decomposed, x, ord=2, dim=None, keepdim=False):
-    assert ord == 2
+def vector_norm(chase, decomposed, x, ord=2, dim=None, keepdim=False, **_):
+    assert ord in (2, "fro")
     return chase(torch.sqrt(chase(x * x).sum(dim, keepdim=keepdim)))
 
 
 def normalize(chase, decomposed, x, p=2.0, dim=1, eps=1e-12, **_):
     return chase(x / chase(vector_norm(chase, decomposed, x, p, dim, True).clamp(min=eps)))
+
+
+def variance(chase, decomposed, x, dim, keepdim=False):
+    squares = chase((x - x.mean(dim, keepdim=True)) ** 2)
+    return squares.sum(dim, keepdim=keepdim) / (x.shape[dim] - 1)
+
+
+def glu(chase, decomposed, x, dim=-1):
+    a, b = x.chunk(2, dim)
+    return chase(a * chase(torch.sigmoid(b)))
+
+
+def log_sigmoid(chase, decomposed, x):
+    return -chase(F.softplus(-x))
+
+
+def baddbmm(chase, decomposed, x, a, b):
+    return x + chase(a @ b)
+
+
+def einsum(chase, decomposed, equation, a, b):
+    product = torch.einsum(equation, a, b)
+    return chase(product) if is_activation(a) and is_activation(b) else product
 
 
 def pair(size):
@@ -181,14 +210,15 @@ def max_pool(chase, decomposed, x, kernel_size, stride=None, padding=0, dilation
 
 WHOLE = {
     "layer_norm": layer_norm, "group_norm": group_norm, "rms_norm": rms_norm, "softmax": softmax,
-    "scaled_dot_product_attention": attention, "max_pool2d": max_pool, "linalg_vector_norm": vector_norm,
-    "normalize": normalize,
+    "log_softmax": log_softmax, "scaled_dot_product_attention": attention, "max_pool2d": max_pool,
+    "linalg_vector_norm": vector_norm, "norm": vector_norm, "normalize": normalize, "var": variance, "glu": glu,
+    "log_sigmoid": log_sigmoid, "baddbmm": baddbmm, "einsum": einsum,
 }  # fmt: skip
-BINARY = {"mul", "div", "maximum", "minimum", "matmul", "bmm"}
-UNARY = {
-    "relu", "relu6", "leaky_relu", "hardtanh", "clamp", "elu", "celu", "selu", "gelu", "gelu_sigmoid", "silu", "mish",
-    "softplus", "hardswish", "hardsigmoid", "sigmoid", "tanh", "exp", "log", "sqrt", "rsqrt", "abs", "square", "pow",
-    "reciprocal",
+PRODUCTS = {"mul", "div", "matmul", "bmm"}  # of two activations
+NONLINEAR = {
+    "relu", "relu6", "leaky_relu", "prelu", "hardtanh", "clamp", "elu", "celu", "selu", "gelu", "gelu_sigmoid", "silu",
+    "mish", "softplus", "hardswish", "hardsigmoid", "sigmoid", "tanh", "exp", "log", "sqrt", "rsqrt", "abs", "square",
+    "pow", "reciprocal", "maximum", "minimum",
 }  # fmt: skip
 
 
@@ -226,7 +256,7 @@ def run_units(mode, model, given, snn, steps):
         mode.step(t)
         with torch.no_grad(), MarkDepth(), mode:
             outputs[t + 1] = model(*args, **kwargs)
-        assert mode.next_unit == len(mode.units)
+        assert mode.next_unit == len(mode.units), f"{mode.next_unit} units, {len(mode.units)} populations"
     return [outputs[step] for step in steps]
 
 

@@ -103,6 +103,13 @@ def rows(x):
     return x.reshape(-1, 3, 4)
 
 
+def written(x, at, value):
+    """``x`` with ``value`` written into it in place."""
+    x = x.clone()
+    x[:, at] = value
+    return x
+
+
 FUNCTIONS = {
     "softmax": lambda x: torch.softmax(x, -1),
     "log softmax": lambda x: torch.log_softmax(x, 1),
@@ -125,6 +132,10 @@ FUNCTIONS = {
     "ones like": lambda x: F.relu(x) * torch.ones_like(x) + torch.zeros_like(x),
     "expand as": lambda x: (F.relu(x)[:, :1].expand_as(x) + x),
     "clamp max": lambda x: torch.clamp(x, max=0.2),
+    "write from a place on": lambda x: written(x, slice(1, None), F.relu(x)[:, 1:]),
+    "write into every other place": lambda x: written(F.relu(x), slice(0, 9, 2), x[:, :1]),
+    "write into one place": lambda x: written(x, 3, F.relu(x)[:, 5]),
+    "write a number": lambda x: written(F.relu(x), slice(2, 50), 0.5),
 }  # fmt: skip
 
 
@@ -137,7 +148,9 @@ def test_function_becomes_populations(name, normalisation):
         wanted = model.eval()(x)
         snn = convert(model, [x], timesteps=96, schedule=Exponential(0.3, 0.95), normalisation=normalisation)
         torch.testing.assert_close(snn.network(x)[0], wanted, rtol=1e-4, atol=1e-5)
-    assert_close_in_norm(snn(x), wanted, 0.05)
+    for output, value in zip(*witnessed(model, x, snn, [1, 9, 96], normalisation)):
+        assert_close_in_norm(output, value, 1e-6)
+    assert_close_in_norm(output, wanted, 0.05)
 
 
 def test_encoder_layer_of_pytorch():
@@ -153,6 +166,7 @@ def test_encoder_layer_of_pytorch():
     [
         (lambda x: torch.where(x > 0, x, 0.5 * x), "aten.gt.Scalar .* a mask that is computed from activations"),
         (lambda x: x.masked_fill(x > 0, 0.0), "a mask that is computed from activations"),
+        (lambda x: torch.fft.fft(x).real, "aten.fft_fft.* cannot be converted: supported are affine operations"),
         (lambda x: torch.linalg.vector_norm(x, 3.0, dim=1, keepdim=True), "norms of order 1 and 2"),
     ],
 )
