@@ -27,7 +27,7 @@ class MarkDepth(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         if name_of(func) not in SHAPE_ONLY:
-            depth = depth_of((args, kwargs))
+            depth = depth_of(args[:1] if name_of(func) in OF_FIRST else (args, kwargs))
             depth = 0 if depth == EXACT and name_of(func) in LEARNED else depth
             for leaf in pytree.tree_leaves(out):
                 if isinstance(leaf, torch.Tensor):
@@ -36,6 +36,7 @@ class MarkDepth(TorchFunctionMode):
 
 
 SHAPE_ONLY = {"zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"}
+OF_FIRST = {"to", "type_as", "expand_as", "view_as", "reshape_as"}  # and of the others' shape or type
 LEARNED = {"embedding", "linear", "conv1d", "conv2d"}
 
 

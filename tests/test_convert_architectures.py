@@ -110,8 +110,12 @@ def written(x, at, value):
     return x
 
 
+HIDDEN = torch.tensor([0.0, torch.finfo(torch.float32).min]).repeat(6)
+
 FUNCTIONS = {
     "softmax": lambda x: torch.softmax(x, -1),
+    "softmax, masked by a sum": lambda x: torch.softmax(x + HIDDEN, -1),
+    "softmax, masked by a difference": lambda x: torch.softmax(x - 1e6 * (torch.arange(12) < 3).float(), -1),
     "log softmax": lambda x: torch.log_softmax(x, 1),
     "layer norm, bare": lambda x: F.layer_norm(x, (12,)),
     "rms norm, written out": lambda x: x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-3),
