@@ -115,7 +115,7 @@ class Lowering:
             self.varying.add(node)
             return None
         value = node.meta.get("val")
-        masks = isinstance(value, torch.Tensor) and not value.is_floating_point()
+        masks = isinstance(value, torch.Tensor) and not (value.is_floating_point() or value.is_complex())
         raise UnsupportedOperation(node, MASKS if masks else SUPPORTED_FORMS)
 
     def _fits(self, node: fx.Node, groups: list[tuple[int, ...] | None]) -> bool:

@@ -76,17 +76,21 @@ def softmax(lowering: Lowering, like: fx.Node, x: fx.Node, dim: int, keep: fx.No
     return weights if keep is None else lowering.call(like, aten.mul.Tensor, weights, keep)
 
 
+SUMS = (aten.add.Tensor, aten.sub.Tensor)
+
+
 def _without_masks(
     lowering: Lowering, like: fx.Node, x: fx.Node, keep: fx.Node | None
 ) -> tuple[fx.Node, fx.Node | None]:
     """``x`` with the masks among its summands taken out and multiplied into ``keep``."""
     summands = []
-    while x.target is aten.add.Tensor and not x.kwargs and all(isinstance(arg, fx.Node) for arg in x.args):
+    while x.target in SUMS and not x.kwargs and all(isinstance(arg, fx.Node) for arg in x.args):
         a, b = x.args if lowering.varies(x.args[0]) else x.args[::-1]
-        if lowering.varies(b):
+        negated = x.target is aten.sub.Tensor
+        if lowering.varies(b) or (negated and b is x.args[0]):
             break
         x = a
-        summands.append(b)
+        summands.append(lowering.call(like, aten.neg.default, b) if negated else b)
     for summand in reversed(summands):
         if _may_mask(lowering, summand):
             masked = lowering.call(like, aten.le.Scalar, summand, MASKED)

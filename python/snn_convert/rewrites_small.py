@@ -103,12 +103,28 @@ def log_sigmoid(lowering: Lowering, node: fx.Node) -> None:
 
 def expand_as(lowering: Lowering, node: fx.Node) -> None:
     """Only the shape of the other tensor is used."""
-    x, other = node.args[:2]
+    return lowering.replace(node, _in_shape_of(lowering, node, *node.args[:2]))
+
+
+def copy(lowering: Lowering, node: fx.Node) -> None:
+    """What an assignment in place writes, in the shape of what it overwrites."""
+    return lowering.replace(node, _in_shape_of(lowering, node, *node.args[1::-1]))
+
+
+def _in_shape_of(lowering: Lowering, like: fx.Node, x: fx.Node, other: fx.Node) -> fx.Node:
     sizes = [
-        size if isinstance(size, int) else lowering.call(node, aten.sym_size.int, other, d)
+        size if isinstance(size, int) else lowering.call(like, aten.sym_size.int, other, d)
         for d, size in enumerate(other.meta["val"].shape)
     ]
-    return lowering.replace(node, lowering.call(node, aten.expand.default, x, sizes))
+    return lowering.call(like, aten.expand.default, x, sizes)
+
+
+def slice_scatter(lowering: Lowering, node: fx.Node) -> None:
+    """Affine; but under ``vmap``, which the steps are taken in, PyTorch refuses an end beyond the last element."""
+    size, end = node.meta["val"].shape[argument(node, 2, "dim", 0)], argument(node, 4, "end")
+    if end is not None and not (isinstance(size, int) and end < size):
+        node.update_arg(4, None)
+    lowering.varying.add(node)
 
 
 SMALL: dict[Callable, Callable[[Lowering, fx.Node], None]] = {
@@ -124,4 +140,7 @@ SMALL: dict[Callable, Callable[[Lowering, fx.Node], None]] = {
     aten.prelu.default: prelu,
     aten.log_sigmoid.default: log_sigmoid,
     aten.expand_as.default: expand_as,
+    aten.copy.default: copy,
+    aten.fill.Tensor: copy,
+    aten.slice_scatter.default: slice_scatter,
 }
