@@ -16,8 +16,9 @@ class Recipe:
     Attributes:
         encoder: ``direct``, ``float``, ``spike`` or ``stochastic``.
         schedule: the step sizes; ``None`` searches (lr, gamma) on the calibration data for the given time-steps.
-        scale: ``channel`` (every population, per channel, the range of its output around ``v0``), ``paper``
-            (ReLU per neuron, the others 1) or a number for all.
+        scale: ``channel`` (every population, per channel, the range of its output around ``v0``, widened where the
+            calibration data hold less than a thousand values of a channel), ``paper`` (ReLU per neuron, the others 1)
+            or a number for all.
         v0: ``mean`` (per channel, of the calibration outputs) or ``zero``.
         normalisation: softmax and layer, group, instance and RMS normalisation as chains of elementwise populations
             (``decomposed``) or as one population each that chases the whole function (``vector``).
