@@ -102,6 +102,62 @@ def test_function(name):
     check(Applied({**ACTIVATIONS, **AFFINE}[name]), torch.randn(16, 6), 2e-3)
 
 
+MATRICES = (-1, 3, 4)
+
+COMPOSED = {
+    # Other names, and what PyTorch defines by other operations.
+    "multiply": lambda x: torch.multiply(F.relu(x), x),
+    "divide": lambda x: torch.divide(x, x.abs() + 1),
+    "concat and tile": lambda x: torch.concat([x, F.relu(x)], 1).tile(1, 2),
+    "rsub": lambda x: torch.rsub(F.relu(x), x),
+    "lerp": lambda x: torch.lerp(x, F.relu(x), 0.3),
+    "tensordot": lambda x: torch.tensordot(F.relu(x).reshape(MATRICES), torch.ones(4, 5), 1).flatten(1),
+    "triangle": lambda x: torch.tril(F.relu(x).reshape(MATRICES)).flatten(1),
+    "differences": lambda x: torch.diff(F.relu(x)),
+    "cosine similarity": lambda x: F.cosine_similarity(x.reshape(MATRICES), F.relu(x).reshape(MATRICES) + 0.5, dim=2),
+    # Affine.
+    "diagonal": lambda x: torch.diagonal(F.relu(x).reshape(MATRICES), dim1=1, dim2=2),
+    "fold": lambda x: F.fold(F.relu(x).reshape(-1, 4, 3), (1, 6), (1, 4)).flatten(1),
+    "index_add": lambda x: torch.zeros_like(x).index_add(1, torch.arange(11, -1, -1), F.relu(x)),
+    "scatter_add": lambda x: torch.zeros_like(x).scatter_add(1, torch.arange(12).expand(x.shape) // 3, F.relu(x)),
+    "Fourier transform": lambda x: torch.fft.fft(F.relu(x)).real,
+    "global filter": lambda x: torch.fft.irfft(
+        torch.fft.rfft(F.relu(x)) * torch.polar(torch.ones(7), torch.arange(7.0))
+    ),
+    # Rewritten.
+    "largest of four": lambda x: x.reshape(MATRICES).max(2).values,
+    "largest of five": lambda x: torch.amax(x[:, :10].reshape(-1, 2, 5), -1, keepdim=True).flatten(1),
+    "largest of both dimensions": lambda x: torch.amax(x.reshape(-1, 2, 3, 2), (1, 3)),
+    "smallest": lambda x: torch.amin(x.reshape(MATRICES), 1),
+    "product of two": lambda x: x.reshape(-1, 6, 2).prod(2),
+    "logsumexp": lambda x: torch.logsumexp(x.reshape(MATRICES), 2),
+    "expm1 and log1p": lambda x: torch.expm1(x) - torch.log1p(x.abs()),
+    "powers of 2 and 3": lambda x: torch.exp2(x) + 3**x,
+    "logarithms": lambda x: torch.log2(x.abs() + 1) + torch.log10(x.abs() + 1),
+    "clamp between tensors": lambda x: torch.clamp(x, torch.linspace(-1, 0, 12), torch.linspace(0.1, 1, 12)),
+    "max pool of volumes": lambda x: F.max_pool3d(x.reshape(-1, 1, 2, 2, 3), (1, 2, 2), (1, 1, 1)).flatten(1),
+}
+
+
+@pytest.mark.parametrize("name", COMPOSED)
+def test_composed_function(name):
+    """The populations compute the ANN, and approach it."""
+    torch.manual_seed(0)
+    model, x = Applied(COMPOSED[name]).eval(), torch.randn(64, 6)
+    with torch.no_grad():
+        wanted = model(x)
+        snn = convert(model, [x], timesteps=64, schedule=Exponential(0.3, 0.92))
+        torch.testing.assert_close(snn.network(x)[0], wanted, rtol=1e-5, atol=1e-5)
+        # The last step is 2e-3 of a range, and quotients and logarithms enlarge errors of that size.
+        assert (snn(x) - wanted).norm() < 0.05 * wanted.norm()
+
+
+@pytest.mark.parametrize("function", [lambda x: x - x.max(), lambda x: x - x.amax((0, 1))])
+def test_extrema_across_samples_are_refused(function):
+    with pytest.raises(UnsupportedOperation, match=r"aten\.(max|amax)\.default"):
+        convert(Applied(function).eval(), [torch.randn(16, 6)])
+
+
 SPATIAL = {
     "max pool": lambda: nn.MaxPool2d(2),
     "max pool, overlapping and padded": lambda: nn.MaxPool2d(3, stride=2, padding=1),

@@ -7,6 +7,8 @@ import torch
 from torch.utils import _pytree as pytree
 
 from hugging_face import MODELS, MORE, built
+from hugging_face_families import FAMILIES
+from models import as_trained
 from snn_convert import convert
 from snn_convert.loop import single_step_loop
 from snn_kernels.schedules import Exponential
@@ -108,3 +110,20 @@ def test_sixteen_steps_one_population_after_the_other(name):
     else:
         with pytest.raises(ValueError, match="select: a population has the samples merged with another dimension"):
             run.select(torch.tensor([3, 0]))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_further_families_convert(name):
+    """Their populations compute the ANN, and follow it once their inputs are there."""
+    torch.manual_seed(0)
+    make, data = FAMILIES[name]
+    x = data(8, seed=2)
+    model = as_trained(make(), x)
+    with torch.no_grad():
+        wanted = model(**x)
+        snn = convert(model, [x], timesteps=16, onset_delay=16, schedule=Exponential(0.6, 0.5))
+        network = pytree.tree_unflatten(pytree.tree_leaves(snn.network(*snn.flat_inputs((), x))), snn.output_spec)
+    assert type(network) is type(wanted)
+    assert relative_error(network, wanted) < 1e-4  # reordered float32 sums
+    # Halving steps end at 2e-5 of a range; dozens of layers enlarge errors of that size.
+    assert relative_error(snn(**x), wanted) < 2e-2

@@ -21,7 +21,7 @@ from .lower import lower
 from .model import SpikingModel
 from .recipes import Recipe, recipe_named
 from .search import search_schedule
-from .trace import as_arguments, trace
+from .trace import as_arguments, export
 
 __all__ = ["convert"]
 
@@ -88,8 +88,7 @@ def convert(
     def shown(iterable: Iterable, what: str, total: int | None = None) -> Iterable:
         return track(iterable, description=what, total=total, transient=True) if progress else iterable
 
-    traced = trace(model, first)
-    lower(traced.network, chosen.substitutes, chosen.normalisation, chosen.dynamics)
+    traced = lower(export(model, first), chosen.substitutes, chosen.normalisation, chosen.dynamics)
     schedule = chosen.schedule or Constant(1.0)
     snn = SpikingModel(traced, timesteps, schedule, chosen.encoder, chosen.onset_delay, chosen.dynamics).eval()
     size = len(calibration) if hasattr(calibration, "__len__") else None

@@ -8,10 +8,14 @@ __all__ = ["CalibrationError", "ModelFileError", "UnsupportedOperation", "place_
 
 
 class UnsupportedOperation(NotImplementedError):
-    """An operation of the model that has no spiking counterpart here."""
+    """An operation of the model that has no spiking counterpart here.
+
+    Attributes:
+        operation: the aten operation.
+    """
 
     def __init__(self, node: fx.Node, hint: str):
-        self.node_name = node.name
+        self.operation = node.target
         super().__init__(f"{node.target} at {place_of(node)} cannot be converted: {hint}")
 
 

@@ -19,6 +19,7 @@ from .population import Population
 from .rectifiers import DYNAMICS
 from .rewrites_rectifiers import HINT, rectified
 from .rules import AFFINE, ASSERTIONS, BINARY, LEARNED, SHAPE_ONLY, TRANSPARENT, UNARY, passes_on
+from .trace import Traced
 from .vector_population import VECTOR_FUNCTIONS, VectorPopulation
 
 __all__ = ["Lowering", "lower"]
@@ -34,12 +35,14 @@ MASKS = "a mask that is computed from activations; masks follow from integer or 
 
 
 def lower(
-    network: fx.GraphModule,
+    program: torch.export.ExportedProgram,
     substitutes: dict[str, str] | None = None,
     normalisation: str = "decomposed",
     dynamics: str = "signgd",
-) -> fx.GraphModule:
-    """Rewrite ``network`` in place until every node that depends on an input is affine or a :class:`Population`.
+) -> Traced:
+    """The network of ``program`` in which every node that depends on an input is affine or a :class:`Population`.
+
+    An operation without a rule is written out as PyTorch defines it by others, where it does, and these are tried.
 
     Args:
         substitutes: activations to use in place of others, such as ``{"gelu": "gelu_sigmoid"}``.
@@ -50,8 +53,17 @@ def lower(
     Raises:
         UnsupportedOperation: an operation has no rule.
     """
-    Lowering(network, substitutes or {}, normalisation, dynamics).run()
-    return network
+    written_out: dict[Callable, Callable] = {}
+    while True:
+        traced = Traced.of(program, written_out)
+        try:
+            Lowering(traced.network, substitutes or {}, normalisation, dynamics).run()
+            return traced
+        except UnsupportedOperation as error:
+            definitions = torch.export.default_decompositions()
+            if error.operation not in definitions or error.operation in written_out:
+                raise
+            written_out[error.operation] = definitions[error.operation]
 
 
 class Lowering:

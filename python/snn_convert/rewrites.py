@@ -82,8 +82,8 @@ def _fold(lowering: Lowering, x: fx.Node, scale: Tensor, shift: Tensor) -> bool:
 
 
 def max_pool(lowering: Lowering, node: fx.Node) -> None:
-    """Over windows of one size; ``max_pool1d`` and ``max_pool2d``."""
-    ndim = 1 if node.target is aten.max_pool1d.default else 2
+    """Over windows of one size; ``max_pool1d``, ``max_pool2d`` and ``max_pool3d``."""
+    ndim = {aten.max_pool1d.default: 1, aten.max_pool2d.default: 2, aten.max_pool3d.default: 3}[node.target]
     kernel = _each(node.args[1], ndim)
     stride = _each(argument(node, 2, "stride") or kernel, ndim)
     padding, dilation = (_each(argument(node, at, name, default), ndim) for at, name, default in POOL_ARGUMENTS)
@@ -176,6 +176,7 @@ REWRITES: dict[Callable, Callable[[Lowering, fx.Node], None]] = {
     aten._native_batch_norm_legit_no_training.default: batch_norm,
     aten.max_pool1d.default: max_pool,
     aten.max_pool2d.default: max_pool,
+    aten.max_pool3d.default: max_pool,
     aten.adaptive_max_pool1d.default: adaptive_max_pool,
     aten.adaptive_max_pool2d.default: adaptive_max_pool,
     **ATTENTION,

@@ -58,6 +58,77 @@ def vector_norm(lowering: Lowering, node: fx.Node) -> None:
     return lowering.replace(node, total if order == 1.0 else lowering.population(node, "sqrt", total))
 
 
+def extremum(lowering: Lowering, node: fx.Node) -> None:
+    """The largest or smallest along dimensions: levels of pairs, as in max pooling."""
+    function = "maximum" if node.target in (aten.amax.default, aten.max.dim) else "minimum"
+    values = node
+    if node.target in (aten.max.dim, aten.min.dim):
+        values = next((user for user in node.users if user.args[1] == 0), node)
+        if len(node.users) != 1 or values is node:
+            raise UnsupportedOperation(node, "the places of the extrema are no activations: use the extrema alone")
+    dims = argument(node, 1, "dim", [])
+    found = _in_pairs(lowering, node, function, [dims] if isinstance(dims, int) else list(dims))
+    lowering.replace(values, found)
+
+
+def _in_pairs(lowering: Lowering, node: fx.Node, function: str, dims: list[int]) -> fx.Node:
+    """``node``'s first argument folded along ``dims`` by a function of two."""
+    x = node.args[0]
+    sizes = x.meta["val"].shape
+    dims = [dim % len(sizes) for dim in dims] or list(range(len(sizes)))
+    if not all(isinstance(sizes[dim], int) for dim in dims):
+        raise UnsupportedOperation(node, "it reaches across samples: name the other dimensions")
+    for dim in dims:
+        size = sizes[dim]
+        while size > 1:
+            half = size // 2
+            parts = (lowering.call(node, aten.slice.Tensor, x, dim, at, at + half) for at in (0, half))
+            winners, rest = lowering.population(node, function, *parts), size - 2 * half
+            last = lowering.call(node, aten.slice.Tensor, x, dim, 2 * half, size) if rest else None
+            x = lowering.call(node, aten.cat.default, [winners, last], dim) if rest else winners
+            size = half + rest
+    return x if argument(node, 2, "keepdim", False) else lowering.call(node, aten.squeeze.dims, x, dims)
+
+
+def prod(lowering: Lowering, node: fx.Node) -> None:
+    """A product along one dimension."""
+    lowering.replace(node, _in_pairs(lowering, node, "multiply", [node.args[1]]))
+
+
+def logsumexp(lowering: Lowering, node: fx.Node) -> None:
+    """``log(sum(exp(x)))``."""
+    x, dims, keepdim = node.args[0], list(node.args[1]), argument(node, 2, "keepdim", False)
+    total = lowering.call(node, aten.sum.dim_IntList, lowering.population(node, "exp", x), dims, keepdim)
+    return lowering.replace(node, lowering.population(node, "log", total))
+
+
+def exponential(lowering: Lowering, node: fx.Node) -> None:
+    """``exp(x) - 1``, ``2**x`` and ``base**x``."""
+    if node.target is aten.expm1.default:
+        h = lowering.population(node, "exp", node.args[0])
+        return lowering.replace(node, lowering.call(node, aten.sub.Tensor, h, 1.0))
+    base, x = (2.0, node.args[0]) if node.target is aten.exp2.default else node.args
+    if not base > 0:
+        raise UnsupportedOperation(node, "the base has to be positive")
+    return lowering.replace(node, lowering.population(node, "exp", _scaled(lowering, node, x, math.log(base))))
+
+
+def logarithm(lowering: Lowering, node: fx.Node) -> None:
+    """``log(1 + x)``, and logarithms to the bases 2 and 10."""
+    x, base = node.args[0], {aten.log2.default: 2.0, aten.log10.default: 10.0}.get(node.target, math.e)
+    if node.target is aten.log1p.default:
+        x = lowering.call(node, aten.add.Tensor, x, 1.0)
+    return lowering.replace(node, _scaled(lowering, node, lowering.population(node, "log", x), 1 / math.log(base)))
+
+
+def clamp(lowering: Lowering, node: fx.Node) -> None:
+    """Between bounds that are tensors."""
+    x = node.args[0]
+    for bound, function in ((argument(node, 1, "min"), "maximum"), (argument(node, 2, "max"), "minimum")):
+        x = x if bound is None else lowering.population(node, function, x, bound)
+    return lowering.replace(node, x)
+
+
 def variance(lowering: Lowering, node: fx.Node) -> None:
     """``sum((x - mean)**2) / (n - correction)``, and its root."""
     x, dims = node.args[0], argument(node, 1, "dim")
@@ -132,6 +203,19 @@ SMALL: dict[Callable, Callable[[Lowering, fx.Node], None]] = {
     aten.addmm.default: addmm,
     aten.baddbmm.default: addmm,
     aten.linalg_vector_norm.default: vector_norm,
+    aten.amax.default: extremum,
+    aten.amin.default: extremum,
+    aten.max.dim: extremum,
+    aten.min.dim: extremum,
+    aten.prod.dim_int: prod,
+    aten.logsumexp.default: logsumexp,
+    aten.expm1.default: exponential,
+    aten.exp2.default: exponential,
+    aten.pow.Scalar: exponential,
+    aten.log1p.default: logarithm,
+    aten.log2.default: logarithm,
+    aten.log10.default: logarithm,
+    aten.clamp.Tensor: clamp,
     aten.var.correction: variance,
     aten.std.correction: variance,
     aten.var.dim: variance,

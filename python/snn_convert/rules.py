@@ -205,6 +205,10 @@ _JOINTLY = (
     aten.pixel_unshuffle.default,
     aten.channel_shuffle.default,
     aten.im2col.default,
+    aten.col2im.default,
+    aten.diagonal.default,
+    aten.index_add.default,
+    aten.scatter_add.default,
     aten.unfold.default,
     aten.pad.default,
     aten.constant_pad_nd.default,
@@ -233,6 +237,18 @@ _JOINTLY = (
     aten.flip.default,
     operator.getitem,
 )
+# Fourier transforms: complex values are no activations, and only affine maps lie between two of them.
+_COMPLEX = (
+    *(
+        getattr(aten, f"fft_{transform}{dims}").default
+        for transform in ("fft", "ifft", "rfft", "irfft")
+        for dims in ("", "2", "n")
+    ),
+    aten.real.default,
+    aten.imag.default,
+    aten.view_as_real.default,
+    aten.view_as_complex.default,
+)
 # Affine in the first argument while the others stay as they are.
 _IN_FIRST = (
     aten.linear.default,
@@ -260,7 +276,7 @@ _IN_THIRD = (einsum_of_two,)
 
 # For each affine operation, the groups of arguments that may depend on the input together.
 AFFINE: dict[Callable, list[tuple[int, ...] | None]] = {}
-for _op in _JOINTLY:
+for _op in _JOINTLY + _COMPLEX:
     AFFINE.setdefault(_op, []).append(None)  # None: all of them
 for _op in _IN_FIRST:
     AFFINE.setdefault(_op, []).append((0,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 
 from .errors import CalibrationError
 
-__all__ = ["Traced", "as_arguments", "evaluation_mode", "trace"]
+__all__ = ["Traced", "as_arguments", "evaluation_mode", "export"]
 
 EXPORT_HINT = (
     "snn_convert traces models with torch.export and a dynamic batch dimension: control flow that depends on the data, "
@@ -31,6 +31,24 @@ class Traced:
     network: fx.GraphModule
     input_spec: pytree.TreeSpec
     output_spec: pytree.TreeSpec
+
+    @staticmethod
+    def of(program: torch.export.ExportedProgram, decompositions: Mapping[Callable, Callable]) -> Traced:
+        """With some operations written out as others. The network holds copies of the parameters, so that the user's
+        model and the spiking one stay apart."""
+        with _without_deprecations():
+            program = program.run_decompositions(dict(decompositions))
+            network = copy.deepcopy(program.module(check_guards=False)).requires_grad_(False)
+        network.graph.set_codegen(fx.graph.CodeGen())
+        return Traced(network, program.call_spec.in_spec, program.call_spec.out_spec)
+
+
+@contextmanager
+def _without_deprecations() -> Iterator[None]:
+    """Torch's own, in export and in copying its result."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+        yield
 
 
 def as_arguments(sample: Any) -> tuple[tuple, dict]:
@@ -58,10 +76,8 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def trace(model: nn.Module, sample: Any) -> Traced:
+def export(model: nn.Module, sample: Any) -> torch.export.ExportedProgram:
     """Export ``model`` in eval mode with dimension 0 of every input tensor dynamic.
-
-    The returned network holds copies of the parameters, so that the user's model and the spiking one stay apart.
 
     Raises:
         CalibrationError: ``sample`` is not something the model takes.
@@ -75,18 +91,13 @@ def trace(model: nn.Module, sample: Any) -> Traced:
             model(*args, **kwargs)
         except Exception as error:
             raise CalibrationError(f"calibration: the model refuses its first item: {error}") from error
-        with warnings.catch_warnings():  # torch's own deprecations, in export and in copying its result
-            warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-            try:
-                program = torch.export.export(model, args, kwargs, dynamic_shapes=shapes)
-                program = program.run_decompositions({})
-            except Exception as error:
-                if hasattr(error, "add_note"):  # Python >= 3.11
-                    error.add_note(EXPORT_HINT)
-                raise
-            network = copy.deepcopy(program.module(check_guards=False)).requires_grad_(False)
-    network.graph.set_codegen(fx.graph.CodeGen())
-    return Traced(network, program.call_spec.in_spec, program.call_spec.out_spec)
+        try:
+            with _without_deprecations():
+                return torch.export.export(model, args, kwargs, dynamic_shapes=shapes)
+        except Exception as error:
+            if hasattr(error, "add_note"):  # Python >= 3.11
+                error.add_note(EXPORT_HINT)
+            raise
 
 
 def _dynamic_batch(leaf: Any) -> dict | None:
