@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -227,6 +229,19 @@ def test_the_places_of_maxima_are_refused():
 
     with pytest.raises(UnsupportedOperation, match="the places of the maxima"):
         convert(nn.Sequential(model, Places()).eval(), [torch.randn(4, 2, 9)])
+
+
+@pytest.mark.parametrize("layer", [partial(nn.LSTM, num_layers=2), partial(nn.GRU, bidirectional=True)])
+def test_recurrent_layers_are_unrolled(layer):
+    torch.manual_seed(0)
+    model, x = layer(3, 8, batch_first=True).eval(), torch.randn(32, 5, 3)
+    with torch.no_grad():
+        wanted, _ = model(x)
+        snn = convert(model, [x], timesteps=16, onset_delay=16)
+        torch.testing.assert_close(snn.network(x)[0], wanted)
+        assert (snn(x)[0] - wanted).norm() < 1e-2 * wanted.norm()
+    with pytest.raises(ValueError, match=r"expected shape \['any', 5, 3\]"):
+        snn(torch.randn(32, 6, 3))
 
 
 def test_conv1d():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import pickle
+from collections import UserDict
 
 import pytest
 import torch
@@ -166,12 +168,33 @@ def test_arguments_that_do_not_fit(arguments, message):
         ([images(), images() * torch.nan], "item 1 holds NaN or infinity"),
         ([images() * torch.inf], "item 0 holds NaN or infinity"),
         (["text"], "expected tensors, tuples of arguments or dicts"),
-        ([images(), (images(), images())], "the model refuses item 1"),
+        ([images(), (images(), images())], "(?s)the model refuses item 1.*leave labels out"),
+        ([(images(), torch.arange(8))], "(?s)the model refuses its first item.*leave labels out"),
     ],
 )
 def test_calibration_that_does_not_fit(calibration, message):
     with pytest.raises(CalibrationError, match=message):
         convert(gelu_mlp(), calibration, **QUICK)
+
+
+def test_a_tensor_or_a_mapping_is_one_item():
+    torch.manual_seed(0)
+    model, x = gelu_mlp(), images()
+    wanted = convert(model, [x], **QUICK)(x)
+    assert torch.equal(convert(model, x, **QUICK)(x), wanted)
+    assert torch.equal(convert(model, UserDict(input=x), **QUICK)(input=x), wanted)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_models_of_another_precision(dtype):
+    with pytest.raises(TypeError, match=r"model: expected float32 parameters, got .* in '1\.weight'"):
+        convert(gelu_mlp().to(dtype), [images().to(dtype)], **QUICK)
+
+
+def test_pickles():
+    model, x = gelu_mlp(), images()
+    snn = convert(model, [x], **QUICK)
+    assert torch.equal(pickle.loads(pickle.dumps(snn))(x), snn(x))
 
 
 def test_an_activation_that_overflows_in_calibration():

@@ -11,7 +11,7 @@ from torch import Tensor
 from .errors import CalibrationError
 from .model import SpikingModel
 from .population import Population
-from .trace import as_arguments
+from .trace import as_arguments, refusal
 
 __all__ = ["Statistics", "calibrate", "set_scales"]
 
@@ -79,7 +79,8 @@ def calibrate(
             except CalibrationError:
                 raise
             except Exception as error:
-                raise CalibrationError(f"calibration: the model refuses item {current_item}: {error}") from error
+                why = refusal(item, error)
+                raise CalibrationError(f"calibration: the model refuses item {current_item}: {why}") from error
     finally:
         for hook in hooks:
             hook.remove()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
 from rich.progress import track
-from torch import nn
+from torch import Tensor, nn
 
 from snn_kernels.schedules import Constant, Schedule
 
@@ -28,7 +29,7 @@ __all__ = ["convert"]
 
 def convert(
     model: nn.Module,
-    calibration: Iterable[Any],
+    calibration: Iterable[Any] | Tensor | Mapping[str, Any],
     *,
     timesteps: int = 32,
     recipe: str = "default",
@@ -47,8 +48,9 @@ def convert(
     every nonlinearity becomes a population of signGD neurons, and the populations' scales and offsets are measured.
 
     Args:
-        model: any module that ``torch.export`` takes with a dynamic batch in dimension 0 of its inputs.
-        calibration: model inputs, each a tensor, a tuple of arguments or a dict of keyword arguments.
+        model: any float32 module that ``torch.export`` takes with a dynamic batch in dimension 0 of its inputs.
+        calibration: model inputs, each a tensor, a tuple of arguments or a mapping of keyword arguments; or one of
+            them, if it is a tensor or a mapping.
         timesteps: the number of steps ``T`` that every population makes in a run.
         recipe: ``default`` (best accuracy) or ``paper`` (Oh & Lee exactly); for networks of ReLUs and max pooling also
             ``subgradient`` (Oh & Lee), ``integrate_and_fire`` (rate coding) and ``parallel`` (Hao et al. 2025, for
@@ -69,6 +71,7 @@ def convert(
 
     Raises:
         ValueError: ``timesteps`` < 1, ``onset_delay`` < 0, an unknown recipe or override.
+        TypeError: the model's parameters are not float32.
         CalibrationError: no calibration data, an item the model refuses, NaN or infinity.
         UnsupportedOperation: an operation with no spiking counterpart; it names the place in the model.
     """
@@ -80,6 +83,14 @@ def convert(
     }  # fmt: skip
     chosen = replace(recipe_named(recipe), **{key: value for key, value in overrides.items() if value is not None})
     _check(chosen)
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and parameter.dtype != torch.float32:
+            raise TypeError(
+                f"model: expected float32 parameters, got {parameter.dtype} in {name!r}: convert model.float(), and "
+                "then .half() or .bfloat16() the spiking network"
+            )
+    if isinstance(calibration, (Tensor, Mapping)):
+        calibration = [calibration]
     items = iter(calibration)
     first = next(items, None)
     if first is None:

@@ -241,6 +241,9 @@ class SpikingModel(nn.Module):
     def __repr__(self) -> str:
         return summary(self)
 
+    def __reduce__(self) -> tuple:
+        return storage.assemble, storage.describe(self)
+
     def __deepcopy__(self, memo: dict) -> SpikingModel:
         return storage.copy_of(self)
 

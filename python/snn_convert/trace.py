@@ -52,12 +52,12 @@ def _without_deprecations() -> Iterator[None]:
 
 
 def as_arguments(sample: Any) -> tuple[tuple, dict]:
-    """A calibration item as ``(args, kwargs)``: a tensor, a tuple of arguments or a dict of keyword arguments."""
+    """A calibration item as ``(args, kwargs)``: a tensor, a tuple of arguments or a mapping of keyword arguments."""
     if isinstance(sample, Tensor):
         return (sample,), {}
     if isinstance(sample, (tuple, list)):
         return tuple(sample), {}
-    if isinstance(sample, dict):
+    if isinstance(sample, Mapping):
         return (), dict(sample)
     raise CalibrationError(
         f"calibration: expected tensors, tuples of arguments or dicts of keyword arguments, got {type(sample).__name__}"
@@ -76,6 +76,12 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+def refusal(item: Any, error: Exception) -> str:
+    """Why the model refuses a calibration item, with what is often overlooked."""
+    hint = "; a tuple or list holds the model's arguments, so leave labels out: (x for x, _ in loader)"
+    return f"{error}{hint if isinstance(item, (tuple, list)) and len(item) > 1 else ''}"
+
+
 def export(model: nn.Module, sample: Any) -> torch.export.ExportedProgram:
     """Export ``model`` in eval mode with dimension 0 of every input tensor dynamic.
 
@@ -90,7 +96,9 @@ def export(model: nn.Module, sample: Any) -> torch.export.ExportedProgram:
         try:
             model(*args, **kwargs)
         except Exception as error:
-            raise CalibrationError(f"calibration: the model refuses its first item: {error}") from error
+            raise CalibrationError(
+                f"calibration: the model refuses its first item: {refusal(sample, error)}"
+            ) from error
         try:
             with _without_deprecations():
                 return torch.export.export(model, args, kwargs, dynamic_shapes=shapes)
