@@ -36,18 +36,22 @@ class Traced:
     def of(program: torch.export.ExportedProgram, decompositions: Mapping[Callable, Callable]) -> Traced:
         """With some operations written out as others. The network holds copies of the parameters, so that the user's
         model and the spiking one stay apart."""
-        with _without_deprecations():
+        with _without_warnings_of_torch():
             program = program.run_decompositions(dict(decompositions))
             network = copy.deepcopy(program.module(check_guards=False)).requires_grad_(False)
         network.graph.set_codegen(fx.graph.CodeGen())
         return Traced(network, program.call_spec.in_spec, program.call_spec.out_spec)
 
 
+# What torch itself does in export and in copying its result: deprecated uses, and LSTM's list of its own weights.
+OF_TORCH = ((".*LeafSpec.*", FutureWarning), (".*_flat_weights.* were assigned during export.*", UserWarning))
+
+
 @contextmanager
-def _without_deprecations() -> Iterator[None]:
-    """Torch's own, in export and in copying its result."""
+def _without_warnings_of_torch() -> Iterator[None]:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+        for message, category in OF_TORCH:
+            warnings.filterwarnings("ignore", message, category)
         yield
 
 
@@ -100,7 +104,7 @@ def export(model: nn.Module, sample: Any) -> torch.export.ExportedProgram:
                 f"calibration: the model refuses its first item: {refusal(sample, error)}"
             ) from error
         try:
-            with _without_deprecations():
+            with _without_warnings_of_torch():
                 return torch.export.export(model, args, kwargs, dynamic_shapes=shapes)
         except Exception as error:
             if hasattr(error, "add_note"):  # Python >= 3.11
