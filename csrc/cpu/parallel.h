@@ -5,7 +5,9 @@
 
 namespace snn {
 
-constexpr int kParallelTile = 256;  // neurons whose currents of all steps a thread works on: 1 KB a step
+// Neurons that a thread works on. A count reads each current once, in runs that are long enough for the memory; a
+// mixture reads the currents of all steps once for every step, from the cache.
+constexpr int kCountTile = 4096, kMixTile = 256;
 
 void parallel_cpu(const ParallelProblem& problem, int threads);
 

@@ -36,14 +36,15 @@ __device__ void count(const View<Current>& view) {
     }
     load_operand(p.threshold, view.first, view.count, threshold);
     load_operand(p.shift, view.first, view.count, shift);
+    const auto steps = static_cast<float>(p.timesteps);
+    int32_t spikes[width];
 #pragma unroll
     for (int i = 0; i < width; ++i)
-        level[i] = spike_level(level[i], threshold[i], shift[i], static_cast<float>(p.timesteps));
+        spikes[i] = spike_count(spike_level(level[i], threshold[i], shift[i], steps), steps);
     for (int64_t t = 0; t < p.timesteps; t += kStepsPerByte) {
-        uint32_t byte[width] = {};
-        for (int s = 0; s < kStepsPerByte && t + s < p.timesteps; ++s)
+        uint32_t byte[width];
 #pragma unroll
-            for (int i = 0; i < width; ++i) byte[i] |= fires_at(level[i], static_cast<float>(t + s + 1)) ? 1u << s : 0u;
+        for (int i = 0; i < width; ++i) byte[i] = leading_spikes(spikes[i], static_cast<int32_t>(t));
         view.store(t, byte);
     }
 }
