@@ -170,7 +170,9 @@ def test_encoder_layer_of_pytorch():
     [
         (lambda x: torch.where(x > 0, x, 0.5 * x), "aten.gt.Scalar .* a mask that is computed from activations"),
         (lambda x: x.masked_fill(x > 0, 0.0), "a mask that is computed from activations"),
-        (lambda x: torch.fft.fft(x).real, "aten.fft_fft.* cannot be converted: supported are affine operations"),
+        (lambda x: torch.fft.fft(x).abs(), "aten.abs.* cannot be converted: complex values are no activations"),
+        (lambda x: (torch.fft.fft(x) * torch.fft.fft(x + 1)).real, "aten.mul.* complex values are no activations"),
+        (lambda x: torch.sin(x), "aten.sin.* cannot be converted: supported are affine operations"),
         (lambda x: torch.linalg.vector_norm(x, 3.0, dim=1, keepdim=True), "norms of order 1 and 2"),
     ],
 )

@@ -178,6 +178,8 @@ class Lowering:
 
     def insert(self, like: fx.Node, population: Population, inputs: tuple[fx.Node, ...], value: Callable) -> fx.Node:
         """``population`` of ``inputs`` before ``like``; ``value`` gives the shape of its output from theirs."""
+        if any(x.meta["val"].is_complex() for x in inputs):
+            raise UnsupportedOperation(like, "complex values are no activations: take their real and imaginary parts")
         path = f"populations.{self._unused_name(like)}"
         self.network.add_submodule(path, population)
         with self.graph.inserting_before(like):
