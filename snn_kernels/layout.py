@@ -59,7 +59,7 @@ def as_operand(tensor: Tensor, shape: tuple[int, ...], order: Order) -> Operand:
 
     A pattern with a broadcast dimension between two others cannot, and is materialised.
     """
-    if tensor.numel() == 1:  # the usual case, and a call's overhead is a quarter of what follows
+    if tensor.numel() == 1:  # the usual case: what follows, for four operands, is a quarter of a call's overhead
         return Operand(tensor.float(), 1, 1)
     ordered = tensor.float().expand(shape).permute(order)
     sizes = [size for size in ordered.shape if size != 1]

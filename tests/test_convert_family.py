@@ -289,6 +289,17 @@ def test_sure_samples_stop(recipe):
         torch.testing.assert_close(output[sample], snn.outputs_at(x, steps=[step])[0][sample], atol=0.05, rtol=0.05)
 
 
+@pytest.mark.parametrize("recipe", ["integrate_and_fire", "parallel"])
+def test_thresholds_are_the_largest_values(recipe):
+    """However few they are known from, unlike the ranges that signGD neurons have to reach."""
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2)).eval(), torch.randn(8, 6)
+    ((_, population),) = convert(model, [x], timesteps=4, recipe=recipe).populations()
+    with torch.no_grad():
+        largest = torch.relu(model[0](x)).amax(0)
+    torch.testing.assert_close(population.scale[0], largest.clamp_min(0.01 * largest.max()))
+
+
 def test_what_does_not_fit_is_named():
     x = images()
     smooth = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.GELU()).eval()

@@ -227,7 +227,7 @@ def test_the_places_of_maxima_are_refused():
             values, places = nn.functional.adaptive_max_pool1d(x, 3, return_indices=True)
             return values + places
 
-    with pytest.raises(UnsupportedOperation, match="the places of the maxima"):
+    with pytest.raises(UnsupportedOperation, match="the places of the maxima or minima"):
         convert(nn.Sequential(model, Places()).eval(), [torch.randn(4, 2, 9)])
 
 

@@ -83,12 +83,7 @@ def convert(
     }  # fmt: skip
     chosen = replace(recipe_named(recipe), **{key: value for key, value in overrides.items() if value is not None})
     _check(chosen)
-    for name, parameter in model.named_parameters():
-        if parameter.is_floating_point() and parameter.dtype != torch.float32:
-            raise TypeError(
-                f"model: expected float32 parameters, got {parameter.dtype} in {name!r}: convert model.float(), and "
-                "then .half() or .bfloat16() the spiking network"
-            )
+    _check_precision(model)
     if isinstance(calibration, (Tensor, Mapping)):
         calibration = [calibration]
     items = iter(calibration)
@@ -117,6 +112,15 @@ def convert(
     if chosen.schedule is None:
         search_schedule(snn, args, kwargs, lambda candidates: shown(candidates, "choosing step sizes"))
     return snn
+
+
+def _check_precision(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and parameter.dtype != torch.float32:
+            raise TypeError(
+                f"model: expected float32 parameters, got {parameter.dtype} in {name!r}: convert model.float(), and "
+                "then .half() or .bfloat16() the spiking network"
+            )
 
 
 def _check(chosen: Recipe) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import fx
 
-__all__ = ["CalibrationError", "ModelFileError", "UnsupportedOperation", "place_of"]
+__all__ = ["CalibrationError", "ModelFileError", "UnsupportedOperation", "WithoutRule", "place_of"]
 
 
 class UnsupportedOperation(NotImplementedError):
@@ -17,6 +17,10 @@ class UnsupportedOperation(NotImplementedError):
     def __init__(self, node: fx.Node, hint: str):
         self.operation = node.target
         super().__init__(f"{node.target} at {place_of(node)} cannot be converted: {hint}")
+
+
+class WithoutRule(UnsupportedOperation):
+    """An operation that no rule of the converter knows; a rule that refuses one has its own reason."""
 
 
 class CalibrationError(ValueError):

@@ -14,7 +14,7 @@ from snn_kernels.activations import ActivationSpec
 
 from . import rewrites
 from .channels import channel_dims, sample_dims
-from .errors import UnsupportedOperation
+from .errors import UnsupportedOperation, WithoutRule
 from .population import Population
 from .rectifiers import DYNAMICS
 from .rewrites_rectifiers import HINT, rectified
@@ -51,7 +51,7 @@ def lower(
         dynamics: the neurons' model, a name in :data:`~snn_convert.rectifiers.DYNAMICS`.
 
     Raises:
-        UnsupportedOperation: an operation has no rule.
+        UnsupportedOperation: an operation has no rule, or its rule refuses it.
     """
     written_out: dict[Callable, Callable] = {}
     while True:
@@ -59,7 +59,7 @@ def lower(
         try:
             Lowering(traced.network, substitutes or {}, normalisation, dynamics).run()
             return traced
-        except UnsupportedOperation as error:
+        except WithoutRule as error:
             definitions = torch.export.default_decompositions()
             if error.operation not in definitions or error.operation in written_out:
                 raise
@@ -128,7 +128,7 @@ class Lowering:
             return None
         value = node.meta.get("val")
         masks = isinstance(value, torch.Tensor) and not (value.is_floating_point() or value.is_complex())
-        raise UnsupportedOperation(node, MASKS if masks else SUPPORTED_FORMS)
+        raise WithoutRule(node, MASKS if masks else SUPPORTED_FORMS)
 
     def _fits(self, node: fx.Node, groups: list[tuple[int, ...] | None]) -> bool:
         """Whether the arguments that depend on an input are ones the operation is affine in together."""

@@ -15,7 +15,7 @@ from .errors import UnsupportedOperation
 from .rewrites_attention import ATTENTION, matmul
 from .rewrites_norm import NORMALISATIONS
 from .rewrites_rectifiers import RECTIFIERS
-from .rewrites_small import SMALL
+from .rewrites_small import SMALL, values_alone
 from .rules import argument
 
 if TYPE_CHECKING:
@@ -99,9 +99,7 @@ POOL_ARGUMENTS = ((3, "padding", 0), (4, "dilation", 1))
 def adaptive_max_pool(lowering: Lowering, node: fx.Node) -> None:
     """Over windows that share the input out evenly; ``adaptive_max_pool1d`` and ``adaptive_max_pool2d``."""
     ndim = 1 if node.target is aten.adaptive_max_pool1d.default else 2
-    values = next((user for user in node.users if user.args[1] == 0), node)
-    if len(node.users) != 1 or values is node:
-        raise UnsupportedOperation(node, "the places of the maxima are no activations: use the maxima alone")
+    values = values_alone(node)
     windows = []
     for out, size in zip(_sizes(values, ndim), _sizes(node.args[0], ndim)):
         spans = [range(o * size // out, -(-(o + 1) * size // out)) for o in range(out)]

@@ -16,7 +16,7 @@ from .rules import argument
 if TYPE_CHECKING:
     from .lower import Lowering
 
-__all__ = ["SMALL"]
+__all__ = ["SMALL", "values_alone"]
 
 aten = torch.ops.aten
 
@@ -58,14 +58,18 @@ def vector_norm(lowering: Lowering, node: fx.Node) -> None:
     return lowering.replace(node, total if order == 1.0 else lowering.population(node, "sqrt", total))
 
 
+def values_alone(node: fx.Node) -> fx.Node:
+    """The extrema of an operation that also gives their places, which nobody may use."""
+    values = next((user for user in node.users if user.args[1] == 0), node)
+    if len(node.users) != 1 or values is node:
+        raise UnsupportedOperation(node, "the places of the maxima or minima are no activations: use the values alone")
+    return values
+
+
 def extremum(lowering: Lowering, node: fx.Node) -> None:
     """The largest or smallest along dimensions: levels of pairs, as in max pooling."""
     function = "maximum" if node.target in (aten.amax.default, aten.max.dim) else "minimum"
-    values = node
-    if node.target in (aten.max.dim, aten.min.dim):
-        values = next((user for user in node.users if user.args[1] == 0), node)
-        if len(node.users) != 1 or values is node:
-            raise UnsupportedOperation(node, "the places of the extrema are no activations: use the extrema alone")
+    values = values_alone(node) if node.target in (aten.max.dim, aten.min.dim) else node
     dims = argument(node, 1, "dim", [])
     found = _in_pairs(lowering, node, function, [dims] if isinstance(dims, int) else list(dims))
     lowering.replace(values, found)

@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 
 from .errors import CalibrationError
 
-__all__ = ["Traced", "as_arguments", "evaluation_mode", "export"]
+__all__ = ["Traced", "as_arguments", "evaluation_mode", "export", "refusal"]
 
 EXPORT_HINT = (
     "snn_convert traces models with torch.export and a dynamic batch dimension: control flow that depends on the data, "
