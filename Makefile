@@ -14,7 +14,7 @@ INSTALLED := $(VENV)/installed
 CHOICES := $(VENV)/choices
 LINTERS := $(VENV)/linters
 SOURCES := pyproject.toml setup.py CMakeLists.txt $(shell find csrc -type f)
-CXX_FILES = $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+CXX_FILES = $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 .PHONY: help setup demo test bench lint format clean FORCE
 .DEFAULT_GOAL := help

@@ -1,8 +1,9 @@
-// How threads read currents and operands and write bytes.
+// How threads read currents and operands and write bytes, and how kernels are launched.
 #pragma once
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <cuda_runtime.h>
 
 #include <stdexcept>
 #include <string>
@@ -83,8 +84,15 @@ __device__ __forceinline__ void store_bytes(uint8_t* to, const uint32_t (&byte)[
 
 inline bool aligned_to(const void* pointer, size_t size) { return reinterpret_cast<uintptr_t>(pointer) % size == 0; }
 
-inline void throw_on_error(const char* what) {
-    const cudaError_t error = cudaGetLastError();
+// Runs a kernel in `blocks` blocks of kThreads threads.
+template <class... Parameter>
+void launch(const char* what, void (*kernel)(Parameter...), int64_t blocks, cudaStream_t stream,
+            const std::common_type_t<Parameter>&... arguments) {
+    cudaLaunchConfig_t configuration{};
+    configuration.gridDim = dim3(static_cast<unsigned>(blocks));
+    configuration.blockDim = dim3(kThreads);
+    configuration.stream = stream;
+    const cudaError_t error = cudaLaunchKernelEx(&configuration, kernel, arguments...);
     if (error != cudaSuccess) throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
 }
 

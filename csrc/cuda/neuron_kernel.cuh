@@ -104,8 +104,7 @@ template <class Model, class Current>
 void launch_neuron(const NeuronProblem& problem, cudaStream_t stream) {
     const int64_t neurons_per_block = int64_t{kThreads} * Pack<Current>::width;
     const int64_t blocks = (problem.neurons + neurons_per_block - 1) / neurons_per_block;
-    neuron_kernel<Model, Current>
-        <<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(problem, can_vectorise<Current>(problem));
+    launch("neuron", neuron_kernel<Model, Current>, blocks, stream, problem, can_vectorise<Current>(problem));
 }
 
 template <class Current, class... Model>
@@ -119,7 +118,6 @@ void launch_model(ModelList<Model...>, const NeuronProblem& problem, cudaStream_
 template <class Current>
 void neuron_by_model(const NeuronProblem& problem, cudaStream_t stream) {
     launch_model<Current>(Models{}, problem, stream);
-    throw_on_error("neuron");
 }
 
 extern template void neuron_by_model<float>(const NeuronProblem&, cudaStream_t);

@@ -87,18 +87,14 @@ __global__ void __launch_bounds__(kThreads) parallel_kernel(const ParallelProble
 }
 
 template <class Current>
-void launch(const ParallelProblem& p, cudaStream_t stream) {
+void run(const ParallelProblem& p, cudaStream_t stream) {
     constexpr int width = Pack<Current>::width;
     const int64_t per_block = int64_t{kThreads} * width;
-    const auto blocks = static_cast<unsigned>((p.neurons + per_block - 1) / per_block);
+    const int64_t blocks = (p.neurons + per_block - 1) / per_block;
     const bool aligned =
         p.neurons % width == 0 && aligned_to(p.bytes, width) && aligned_to(p.current, 16) && p.step_stride % width == 0;
-    if (p.weight) {
-        parallel_kernel<Current, true><<<blocks, kThreads, 0, stream>>>(p, aligned);
-    } else {
-        parallel_kernel<Current, false><<<blocks, kThreads, 0, stream>>>(p, aligned);
-    }
-    throw_on_error("parallel");
+    const auto kernel = p.weight ? parallel_kernel<Current, true> : parallel_kernel<Current, false>;
+    launch("parallel", kernel, blocks, stream, p, aligned);
 }
 
 }  // namespace
@@ -108,9 +104,9 @@ void parallel_cuda(const ParallelProblem& problem, void* stream) {
     if (problem.neurons == 0) return;
     const auto cuda_stream = static_cast<cudaStream_t>(stream);
     switch (problem.dtype) {
-        case DType::float32: return cuda::launch<float>(problem, cuda_stream);
-        case DType::float16: return cuda::launch<__half>(problem, cuda_stream);
-        case DType::bfloat16: return cuda::launch<__nv_bfloat16>(problem, cuda_stream);
+        case DType::float32: return cuda::run<float>(problem, cuda_stream);
+        case DType::float16: return cuda::run<__half>(problem, cuda_stream);
+        case DType::bfloat16: return cuda::run<__nv_bfloat16>(problem, cuda_stream);
     }
 }
 

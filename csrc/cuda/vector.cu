@@ -101,14 +101,13 @@ __global__ void __launch_bounds__(kThreads) vector_kernel(const VectorProblem p)
 }
 
 template <Function F>
-void launch(const VectorProblem& p, cudaStream_t stream) {
-    const auto blocks = static_cast<unsigned>(p.neurons / p.length);
+void run(const VectorProblem& p, cudaStream_t stream) {
+    const int64_t blocks = p.neurons / p.length;
     switch (p.dtype) {
-        case DType::float32: vector_kernel<F, float><<<blocks, kThreads, 0, stream>>>(p); break;
-        case DType::float16: vector_kernel<F, __half><<<blocks, kThreads, 0, stream>>>(p); break;
-        case DType::bfloat16: vector_kernel<F, __nv_bfloat16><<<blocks, kThreads, 0, stream>>>(p); break;
+        case DType::float32: return launch("vector", vector_kernel<F, float>, blocks, stream, p);
+        case DType::float16: return launch("vector", vector_kernel<F, __half>, blocks, stream, p);
+        case DType::bfloat16: return launch("vector", vector_kernel<F, __nv_bfloat16>, blocks, stream, p);
     }
-    throw_on_error("vector");
 }
 
 }  // namespace
@@ -118,9 +117,9 @@ void vector_cuda(const VectorProblem& problem, void* stream) {
     if (problem.neurons == 0) return;
     const auto cuda_stream = static_cast<cudaStream_t>(stream);
     switch (problem.function) {
-        case cuda::softmax: return cuda::launch<cuda::softmax>(problem, cuda_stream);
-        case cuda::layer_norm: return cuda::launch<cuda::layer_norm>(problem, cuda_stream);
-        default: return cuda::launch<cuda::rms_norm>(problem, cuda_stream);
+        case cuda::softmax: return cuda::run<cuda::softmax>(problem, cuda_stream);
+        case cuda::layer_norm: return cuda::run<cuda::layer_norm>(problem, cuda_stream);
+        default: return cuda::run<cuda::rms_norm>(problem, cuda_stream);
     }
 }
 

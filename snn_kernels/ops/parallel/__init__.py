@@ -142,5 +142,5 @@ def _run(backend: str, current: Tensor, order, fields, weights, out: Tensor) -> 
     )
     if out.is_cuda:
         with torch.cuda.device(out.device):
-            return C.parallel("cuda", *arguments, torch.cuda.current_stream(out.device).cuda_stream)
-    return C.parallel("cpu", *arguments, torch.get_num_threads())
+            return C.parallel("cuda", arguments, torch.cuda.current_stream(out.device).cuda_stream)
+    return C.parallel("cpu", arguments, torch.get_num_threads())

@@ -182,8 +182,8 @@ def _run_extension(function, flat, stride, eta, eps, operands, outputs) -> None:
     )
     if v_out.is_cuda:
         with torch.cuda.device(v_out.device):
-            return C.vector("cuda", *arguments, torch.cuda.current_stream(v_out.device).cuda_stream)
-    return C.vector("cpu", *arguments, torch.get_num_threads())
+            return C.vector("cuda", arguments, torch.cuda.current_stream(v_out.device).cuda_stream)
+    return C.vector("cpu", arguments, torch.get_num_threads())
 
 
 def _run_triton(*arguments) -> None:

@@ -1,0 +1,155 @@
+// What Python hands over, numbers and addresses in tuples; the problems made of it; how a module gets an op.
+#pragma once
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "core/models.h"
+#include "problem.h"
+
+namespace snn {
+
+using Address = uintptr_t;
+using OperandArgument = std::tuple<Address, int64_t, int64_t>;  // data, inner, period
+using InputArgument = std::tuple<Address, int64_t, OperandArgument, OperandArgument, Address, Address>;  // NeuronInput
+using MomentumArgument = std::tuple<float, bool, Address>;  // momentum, nesterov, m
+
+struct ModelEntry {
+    std::string name;
+    int inputs;
+    bool decodes, momentum;
+};
+
+template <class... Model>
+std::vector<ModelEntry> entries(SNN_ISA::ModelList<Model...>) {
+    return {{Model::name(), Model::inputs, Model::decodes, Model::momentum}...};
+}
+
+inline const std::vector<ModelEntry> kModels = entries(SNN_ISA::Models{});
+
+template <class T>
+T* pointer(Address address) {
+    return reinterpret_cast<T*>(address);
+}
+
+inline Operand operand(const OperandArgument& argument) {
+    return {pointer<const float>(std::get<0>(argument)), std::get<1>(argument), std::get<2>(argument)};
+}
+
+inline DType dtype_of(const std::string& name) {
+    if (name == "float32") return DType::float32;
+    if (name == "float16") return DType::float16;
+    if (name == "bfloat16") return DType::bfloat16;
+    throw std::invalid_argument("dtype: expected float32, float16 or bfloat16, got " + name);
+}
+
+inline NeuronProblem neuron_problem(const std::string& model, const std::string& dtype, int64_t timesteps,
+                                    int64_t neurons, Address eta, const std::vector<InputArgument>& inputs,
+                                    const OperandArgument& scale, const std::vector<OperandArgument>& parameters,
+                                    const OperandArgument& v, Address v_out, Address bytes,
+                                    const MomentumArgument& momentum) {
+    NeuronProblem problem{};
+    const auto found = std::find_if(kModels.begin(), kModels.end(), [&](const auto& row) { return row.name == model; });
+    if (found == kModels.end()) throw std::invalid_argument("model: _C knows no " + model);
+    problem.model = static_cast<int>(found - kModels.begin());
+    problem.arity = static_cast<int>(inputs.size());
+    if (problem.arity != found->inputs || parameters.size() != kParameters)
+        throw std::invalid_argument("inputs: wrong number for " + model);
+    problem.dtype = dtype_of(dtype);
+    problem.timesteps = timesteps;
+    problem.neurons = neurons;
+    problem.eta = pointer<const float>(eta);
+    for (int k = 0; k < problem.arity; ++k) {
+        const auto& [current, step_stride, offset, x, x_out, m] = inputs[k];
+        if ((x_out != 0) != found->decodes || (m != 0) != found->momentum)
+            throw std::invalid_argument("inputs: wrong state for " + model);
+        problem.input[k] = {pointer<const void>(current), step_stride,      operand(offset), operand(x),
+                            pointer<float>(x_out),        pointer<float>(m)};
+    }
+    problem.scale = operand(scale);
+    for (int k = 0; k < kParameters; ++k) problem.parameter[k] = operand(parameters[k]);
+    problem.v = operand(v);
+    problem.v_out = pointer<float>(v_out);
+    problem.bytes = pointer<uint8_t>(bytes);
+    problem.momentum = std::get<0>(momentum);
+    problem.nesterov = std::get<1>(momentum);
+    problem.m = pointer<float>(std::get<2>(momentum));
+    return problem;
+}
+
+// Neurons that see all steps at once. Without weights they count, with `threshold` and `shift`; with weights they mix,
+// with a threshold a step.
+inline ParallelProblem parallel_problem(const std::string& dtype, int64_t timesteps, int64_t neurons,
+                                        const std::pair<Address, int64_t>& current, const OperandArgument& threshold,
+                                        const OperandArgument& shift,
+                                        const std::pair<Address, Address>& weight_and_threshold, Address bytes) {
+    ParallelProblem problem{};
+    problem.dtype = dtype_of(dtype);
+    problem.timesteps = timesteps;
+    problem.neurons = neurons;
+    problem.current = pointer<const void>(current.first);
+    problem.step_stride = current.second;
+    problem.threshold = operand(threshold);
+    problem.shift = operand(shift);
+    problem.weight = pointer<const float>(weight_and_threshold.first);
+    problem.step_threshold = pointer<const float>(weight_and_threshold.second);
+    problem.bytes = pointer<uint8_t>(bytes);
+    return problem;
+}
+
+// Neurons whose target is a function of their vector; `sizes` are the steps, the neurons and a vector's length,
+// `operands` offset, scale, a, b, x and v.
+inline VectorProblem vector_problem(const std::string& function, const std::string& dtype,
+                                    const std::tuple<int64_t, int64_t, int64_t>& sizes, Address eta, float eps,
+                                    const std::pair<Address, int64_t>& current,
+                                    const std::vector<OperandArgument>& operands, Address x_out, Address v_out,
+                                    Address bytes) {
+    VectorProblem problem{};
+    const auto found = std::find(std::begin(kVectorFunctions), std::end(kVectorFunctions), function);
+    if (found == std::end(kVectorFunctions)) throw std::invalid_argument("function: _C knows no " + function);
+    if (operands.size() != 6) throw std::invalid_argument("operands: expected 6");
+    problem.function = static_cast<int>(found - std::begin(kVectorFunctions));
+    problem.dtype = dtype_of(dtype);
+    std::tie(problem.timesteps, problem.neurons, problem.length) = sizes;
+    problem.eta = pointer<const float>(eta);
+    problem.eps = eps;
+    std::tie(problem.current, problem.step_stride) = std::pair{pointer<const void>(current.first), current.second};
+    Operand* const fields[] = {&problem.offset, &problem.scale, &problem.a, &problem.b, &problem.x, &problem.v};
+    for (size_t k = 0; k < operands.size(); ++k) *fields[k] = operand(operands[k]);
+    problem.x_out = pointer<float>(x_out);
+    problem.v_out = pointer<float>(v_out);
+    problem.bytes = pointer<uint8_t>(bytes);
+    return problem;
+}
+
+// The tuple of the arguments of a function that makes a problem.
+template <class Problem, class... Argument>
+std::tuple<std::decay_t<Argument>...> arguments_of(Problem (*)(Argument...)) {
+    return {};
+}
+
+template <class Problem, class Where>
+using Kernel = std::common_type_t<void (*)(const Problem&, Where)>;  // which takes no part in deduction
+
+// module.name(backend, arguments, where) runs an op on the CPU with `where` threads or on the CUDA stream at address
+// `where`; `arguments` is the tuple that `problem_of` takes. A backend that was not built is null.
+template <class Problem, class... Argument>
+void define(pybind11::module_& module, const char* name, Problem (*problem_of)(Argument...), Kernel<Problem, int> cpu,
+            Kernel<Problem, void*> cuda) {
+    using Arguments = decltype(arguments_of(problem_of));
+    module.def(name, [=](const std::string& backend, const Arguments& arguments, Address where) {
+        const Problem problem = std::apply(problem_of, arguments);
+        pybind11::gil_scoped_release release;
+        if (backend == "cpu" && cpu) return cpu(problem, static_cast<int>(where));
+        if (backend == "cuda" && cuda) return cuda(problem, pointer<void>(where));
+        throw std::invalid_argument("backend: _C was built without " + backend);
+    });
+}
+
+}  // namespace snn

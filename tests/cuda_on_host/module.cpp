@@ -1,0 +1,19 @@
+// The CUDA kernels where the ops expect those of the CPU.
+#include "../../csrc/arguments.h"
+#include "../../csrc/cuda/neuron.h"
+#include "../../csrc/cuda/parallel.h"
+#include "../../csrc/cuda/vector.h"
+#include "cuda_runtime.h"
+
+template <class Problem, void (*Kernel)(const Problem&, void*)>
+void without_threads(const Problem& problem, int) {
+    Kernel(problem, nullptr);
+}
+
+PYBIND11_MODULE(_cuda_on_host, module) {
+    using namespace snn;
+    define(module, "neuron", neuron_problem, without_threads<NeuronProblem, neuron_cuda>, nullptr);
+    define(module, "parallel", parallel_problem, without_threads<ParallelProblem, parallel_cuda>, nullptr);
+    define(module, "vector", vector_problem, without_threads<VectorProblem, vector_cuda>, nullptr);
+    module.def("last_thread_first", [](bool reverse) { cuda_on_host::last_thread_first = reverse; });
+}
