@@ -15,7 +15,7 @@ from .graphs import graphs
 from .libraries import flexsn
 from .runner import Comparison, Missing, Setting, Variant, Work
 
-__all__ = ["functions", "growth", "neuron"]
+__all__ = ["dense_loop", "functions", "growth", "neuron"]
 
 SCHEDULE = sk.schedules.Exponential()
 
@@ -26,7 +26,7 @@ def _loop(currents, eta, activation, parameters):
     return neuron_loop(currents, eta, activation, operands, State((zero,) * len(currents), zero), Momentum())
 
 
-def _dense_loop(currents, eta, function):
+def dense_loop(currents, eta, function):
     """The loop in the form that ``torch.compile`` makes most of: spikes as floats, stacked at the end."""
     x, v, spikes = [torch.zeros_like(current[0], dtype=torch.float32) for current in currents], 0.0, []
     for t in range(len(eta)):
@@ -98,21 +98,23 @@ def _rivals(
         "copy_": Variant(lambda: copy.copy_(currents[0]), Work(2 * copy.nbytes)),
     }
     if setting.compiles:
-        loop = torch.compile(_dense_loop)
+        loop = torch.compile(dense_loop)
         found["compiled loop"] = lambda: loop(currents, eta, function)
     return found
 
 
 def neuron(setting: Setting) -> Iterator[Comparison]:
-    """ReLU at the size of the design document, with every baseline."""
-    for timesteps, neurons in setting.choose(((9, 33),), ((32, 2**20),), ((8, 2**20),)):
-        for dtype in (torch.float32, torch.bfloat16):
-            yield _case("relu", timesteps, neurons, setting, dtype=dtype, rivals=True)
+    """ReLU, and on a GPU GELU, at the sizes of the design document, with every baseline."""
+    on_gpu = (((32, 2**24),), ((8, 2**24), (128, 2**24)))
+    for timesteps, neurons in setting.choose(((9, 33),), ((32, 2**20),), ((8, 2**20),), on_gpu):
+        for activation in setting.choose(("relu",), ("relu",), (), (("relu", "gelu"), ())):
+            for dtype in (torch.float32, torch.bfloat16):
+                yield _case(activation, timesteps, neurons, setting, dtype=dtype, rivals=True)
 
 
 def functions(setting: Setting) -> Iterator[Comparison]:
     """Every function, against the eager loop."""
-    for timesteps, neurons in setting.choose(((9, 33),), ((32, 2**16),), ((32, 2**20),)):
+    for timesteps, neurons in setting.choose(((9, 33),), ((32, 2**16),), ((32, 2**20),), (((32, 2**22),), ())):
         for activation in sk.ACTIVATIONS:
             yield _case(activation, timesteps, neurons, setting)
 

@@ -36,8 +36,10 @@ class Setting:
     size: str = "quick"
     device: str = "cpu"
 
-    def choose(self, tiny: tuple, quick: tuple, more: tuple = ()) -> tuple:
-        """The cases of this size."""
+    def choose(self, tiny: tuple, quick: tuple, more: tuple = (), gpu: tuple[tuple, tuple] | None = None) -> tuple:
+        """The cases of this size; ``gpu`` takes the places of ``quick`` and ``more`` on a GPU."""
+        if gpu and self.device == "cuda":
+            quick, more = gpu
         return {"tiny": tiny, "quick": quick, "full": (*quick, *more)}[self.size]
 
     @property

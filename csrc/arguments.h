@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/models.h"
+#include "cuda/spike_gemm.h"
 #include "problem.h"
 
 namespace snn {
@@ -32,6 +33,12 @@ std::vector<ModelEntry> entries(SNN_ISA::ModelList<Model...>) {
 }
 
 inline const std::vector<ModelEntry> kModels = entries(SNN_ISA::Models{});
+
+inline auto model_named(const std::string& name) {
+    const auto found = std::find_if(kModels.begin(), kModels.end(), [&](const auto& row) { return row.name == name; });
+    if (found == kModels.end()) throw std::invalid_argument("model: _C knows no " + name);
+    return found;
+}
 
 template <class T>
 T* pointer(Address address) {
@@ -55,8 +62,7 @@ inline NeuronProblem neuron_problem(const std::string& model, const std::string&
                                     const OperandArgument& v, Address v_out, Address bytes,
                                     const MomentumArgument& momentum) {
     NeuronProblem problem{};
-    const auto found = std::find_if(kModels.begin(), kModels.end(), [&](const auto& row) { return row.name == model; });
-    if (found == kModels.end()) throw std::invalid_argument("model: _C knows no " + model);
+    const auto found = model_named(model);
     problem.model = static_cast<int>(found - kModels.begin());
     problem.arity = static_cast<int>(inputs.size());
     if (problem.arity != found->inputs || parameters.size() != kParameters)
@@ -126,6 +132,61 @@ inline VectorProblem vector_problem(const std::string& function, const std::stri
     problem.v_out = pointer<float>(v_out);
     problem.bytes = pointer<uint8_t>(bytes);
     return problem;
+}
+
+using FieldArgument = std::pair<Address, int64_t>;  // NeuronField
+
+// timesteps, rows, outputs, input_blocks, parts, bytes, group_stride, row_start, row_stride, block_start, weight,
+// multiplier, bias
+using SpikeProductArgument = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, Address, int64_t, Address, int64_t,
+                                        Address, Address, Address, Address>;
+
+inline SpikeProduct spike_product(const SpikeProductArgument& argument) {
+    const auto& [timesteps, rows, outputs, input_blocks, parts, bytes, group_stride, row_start, row_stride, block_start,
+                 weight, multiplier, bias] = argument;
+    return {timesteps,
+            rows,
+            outputs,
+            input_blocks,
+            parts,
+            pointer<const uint8_t>(bytes),
+            group_stride,
+            pointer<const int64_t>(row_start),
+            row_stride,
+            pointer<const int64_t>(block_start),
+            pointer<const void>(weight),
+            pointer<const float>(multiplier),
+            pointer<const float>(bias)};
+}
+
+inline SpikeCurrentProblem spike_current_problem(const SpikeProductArgument& product, Address current,
+                                                 int64_t step_stride, int64_t row_stride) {
+    return {spike_product(product), pointer<float>(current), step_stride, row_stride};
+}
+
+using SpikeShortcutArgument = std::tuple<Address, Address, int64_t, int64_t, Address>;  // SpikeShortcut
+
+// `fields` are offset, x, scale, the parameters and v.
+inline SpikeNeuronProblem spike_neuron_problem(const SpikeProductArgument& product,
+                                               const SpikeShortcutArgument& shortcut, const std::string& model,
+                                               Address eta, const std::vector<FieldArgument>& fields, Address x_out,
+                                               Address v_out, Address bytes) {
+    if (fields.size() != 4 + kParameters) throw std::invalid_argument("fields: wrong number");
+    const auto& [current, train, step_stride, row_stride, amplitude] = shortcut;
+    const auto field = [&](size_t k) { return NeuronField{pointer<const float>(fields[k].first), fields[k].second}; };
+    return {spike_product(product),
+            {pointer<const float>(current), pointer<const uint8_t>(train), step_stride, row_stride,
+             pointer<const float>(amplitude)},
+            static_cast<int>(model_named(model) - kModels.begin()),
+            pointer<const float>(eta),
+            field(0),
+            field(1),
+            field(2),
+            {field(3), field(4)},
+            field(5),
+            pointer<float>(x_out),
+            pointer<float>(v_out),
+            pointer<uint8_t>(bytes)};
 }
 
 // The tuple of the arguments of a function that makes a problem.

@@ -93,6 +93,8 @@ PYBIND11_MODULE(_C, module) {
     define(module, "neuron", neuron_problem, neuron_cpu, SNN_IF_CUDA(neuron_cuda));
     define(module, "parallel", parallel_problem, parallel_cpu, SNN_IF_CUDA(parallel_cuda));
     define(module, "vector", vector_problem, vector_cpu, SNN_IF_CUDA(vector_cuda));
+    define(module, "spike_current", spike_current_problem, nullptr, SNN_IF_CUDA(spike_current_cuda));
+    define(module, "spike_neuron", spike_neuron_problem, nullptr, SNN_IF_CUDA(spike_neuron_cuda));
     module.def("prefer_huge_pages", [](Address data, size_t bytes) { prefer_huge_pages(pointer<void>(data), bytes); });
     module.def("spike_gemm_cpu", &run_spike_gemm);
     module.def("spike_gemm_signgd_cpu", &run_spike_gemm_signgd);

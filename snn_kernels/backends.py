@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["Backend", "backends", "choose"]
+__all__ = ["Backend", "backends", "choose", "run_extension"]
 
 try:
     from . import _C as C
@@ -31,7 +31,7 @@ def interpreting_triton() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def _why_not(name: str) -> str:
+def why_not(name: str) -> str:
     """The reason a backend cannot run here; empty if it can."""
     if name == "cpu":
         return "" if C else f"the extension module snn_kernels._C did not load: {_C_ERROR}"
@@ -50,12 +50,17 @@ def _why_not(name: str) -> str:
     return ""
 
 
+def home_of(name: str) -> str | None:
+    """The type of device whose tensors a backend takes, ``None`` for any."""
+    return {"cpu": "cpu", "cuda": "cuda", "triton": "cpu" if interpreting_triton() else "cuda"}.get(name)
+
+
 NAMES = ("cuda", "triton", "cpu", "reference")
 
 
 def backends() -> dict[str, Backend]:
     """Every backend by name, with the reason where it cannot run here."""
-    reasons = {name: _why_not(name) for name in NAMES}
+    reasons = {name: why_not(name) for name in NAMES}
     return {name: Backend(name, not reason, reason) for name, reason in reasons.items()}
 
 
@@ -67,14 +72,23 @@ def choose(backend: str | None, device: torch.device, supported: tuple[str, ...]
     """
     if backend is None:
         ranking = ("cuda", "triton") if device.type == "cuda" else ("cpu",) if device.type == "cpu" else ()
-        return next((name for name in ranking if name in supported and not _why_not(name)), "reference")
+        return next((name for name in ranking if name in supported and not why_not(name)), "reference")
     if backend not in supported:
         raise ValueError(f"backend: expected None or one of {', '.join(supported)}; got {backend!r}")
-    reason = _why_not(backend)
-    homes = {"cpu": "cpu", "cuda": "cuda", "triton": "cpu" if interpreting_triton() else "cuda"}
-    home = homes.get(backend, device.type)
-    if not reason and home != device.type:
+    reason = why_not(backend)
+    home = home_of(backend)
+    if not reason and home not in (None, device.type):
         reason = f"it takes {home} tensors and these are on {device}"
     if reason:
         raise ValueError(f"backend: {backend!r} cannot run: {reason}")
     return backend
+
+
+def run_extension(op: str, arguments: tuple, device: torch.device) -> None:
+    """An op of the extension module, with torch's number of threads or on the current stream of a CUDA device."""
+    run = getattr(C, op)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            run("cuda", arguments, torch.cuda.current_stream(device).cuda_stream)
+    else:
+        run("cpu", arguments, torch.get_num_threads())

@@ -97,6 +97,11 @@ def test_full_has_every_quick_case_and_more():
     quick, full = Setting("quick"), Setting("full")
     assert quick.choose((0,), (1, 2), (3,)) == (1, 2)
     assert full.choose((0,), (1, 2), (3,)) == (1, 2, 3)
+    on_gpu = ((4,), (5,))
+    assert full.choose((0,), (1, 2), (3,), on_gpu) == (1, 2, 3)
+    assert Setting("quick", "cuda").choose((0,), (1, 2), (3,), on_gpu) == (4,)
+    assert Setting("full", "cuda").choose((0,), (1, 2), (3,), on_gpu) == (4, 5)
+    assert Setting("full", "cuda").choose((0,), (1, 2), (3,)) == (1, 2, 3)
 
 
 def test_resuming_leaves_out_what_was_measured_of_this_source(tmp_path, monkeypatch):

@@ -41,20 +41,34 @@ def output_of(*command, **environment: str) -> str:
     return done.stdout
 
 
-def test_the_cuda_kernels_give_the_bits_of_the_cpu_kernels(tmp_path):
-    """All of tests/cuda_interpreted.py."""
-    libraries = preloaded()
+@pytest.fixture(scope="module")
+def module(tmp_path_factory) -> Path:
+    build = tmp_path_factory.mktemp("cuda_on_host")
     tools = (f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11.get_cmake_dir()}")
     path = os.pathsep.join((str(BESIDE_PYTHON), os.environ["PATH"]))
-    output_of("cmake", "-S", TESTS / "cuda_on_host", "-B", tmp_path, "-G", "Ninja", *tools, PATH=path)
-    assert "warning" not in output_of("cmake", "--build", tmp_path, PATH=path)
-    (module,) = tmp_path.glob("_cuda_on_host.*")
+    output_of("cmake", "-S", TESTS / "cuda_on_host", "-B", build, "-G", "Ninja", *tools, PATH=path)
+    assert "warning" not in output_of("cmake", "--build", build, PATH=path)
+    (file,) = build.glob("_cuda_on_host.*")
+    return file
+
+
+def passed(tests: str, module: Path) -> int:
+    """How many tests of a file pass with the module in place of the CPU's kernels; all have to."""
     output = output_of(
-        *(sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", TESTS / "cuda_interpreted.py"),
-        LD_PRELOAD=libraries,
+        *(sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", TESTS / tests),
+        LD_PRELOAD=preloaded(),
         ASAN_OPTIONS="detect_leaks=0",  # Python's own
         CUDA_ON_HOST=str(module),
+        BACKEND="cuda",
     )
     summary = output.strip().splitlines()[-1]
-    assert int(re.search(r"(\d+) passed", summary)[1]) > len(ACTIVATIONS)
     assert "skipped" not in summary
+    return int(re.search(r"(\d+) passed", summary)[1])
+
+
+def test_neurons_give_the_bits_of_the_cpu_kernels(module):
+    assert passed("cuda_interpreted.py", module) > len(ACTIVATIONS)
+
+
+def test_products_agree_with_float64_and_fused_with_apart(module):
+    assert passed("tensor_core_products.py", module) >= 30

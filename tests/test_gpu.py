@@ -95,36 +95,32 @@ def test_capture_in_a_cuda_graph(backend):
     assert torch.equal(state.v, expected_state.v)
 
 
-def test_products_of_packed_trains():
+def test_products_of_packed_trains(backend):
     """Against float64 within the bound of the CPU's tests, and the fused op against the two apart bit for bit."""
-    if not backends()["triton"].available:
-        pytest.skip(backends()["triton"].reason)
     eta = schedules.Exponential(0.4, 0.9).table(33).cuda()
     for rows, inputs, outputs in ((1, 7, 3), (100, 500, 33), (1000, 768, 256)):
         train = random_train(33, rows, inputs)
         for dtype in DTYPES:
             weight = seeded(outputs, inputs, dtype=dtype)
             on_gpu = SpikeTrain(train.bytes.cuda(), 33), weight.cuda()
-            output = spike_linear(*on_gpu, backend="triton")
+            output = spike_linear(*on_gpu, backend=backend)
             wanted = train.unpack().double() @ weight.double().t()
             assert_like_a_float32_product(output.cpu(), wanted, inputs)
-            spikes, state = signgd(output, eta, "gelu", offset=0.5, backend="triton")
-            fused, fused_state = spike_linear_signgd(*on_gpu, None, eta, "gelu", offset=0.5, backend="triton")
+            spikes, state = signgd(output, eta, "gelu", offset=0.5, backend=backend)
+            fused, fused_state = spike_linear_signgd(*on_gpu, None, eta, "gelu", offset=0.5, backend=backend)
             assert torch.equal(fused.bytes, spikes.bytes)
             assert torch.equal(fused_state.v, state.v)
 
 
-def test_a_convolution_of_packed_trains():
-    if not backends()["triton"].available:
-        pytest.skip(backends()["triton"].reason)
+def test_a_convolution_of_packed_trains(backend):
     train, weight = random_train(9, 4, 64, 11, 13), seeded(96, 64, 3, 3)
     on_gpu = SpikeTrain(train.bytes.cuda(), 9), weight.cuda()
-    output = spike_conv2d(*on_gpu, padding=1, backend="triton")
+    output = spike_conv2d(*on_gpu, padding=1, backend=backend)
     wanted = torch.nn.functional.conv2d(train.unpack().double().flatten(0, 1), weight.double(), padding=1)
     assert_like_a_float32_product(output.cpu(), wanted.unflatten(0, (9, 4)), 576)
     eta = schedules.Exponential(0.4, 0.9).table(9).cuda()
-    spikes, state = signgd(output, eta, "relu", backend="triton")
-    fused, fused_state = spike_conv2d_signgd(*on_gpu, None, eta, "relu", padding=1, backend="triton")
+    spikes, state = signgd(output, eta, "relu", backend=backend)
+    fused, fused_state = spike_conv2d_signgd(*on_gpu, None, eta, "relu", padding=1, backend=backend)
     assert torch.equal(fused.bytes, spikes.bytes)
     assert torch.equal(fused_state.v, state.v)
 

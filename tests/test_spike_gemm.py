@@ -385,7 +385,7 @@ def test_ops_satisfy_torch():
         ({"bias": torch.zeros(5)}, ValueError, r"bias: expected shape \(4,\)"),
         ({"amplitude": torch.zeros(5)}, ValueError, r"amplitude: expected a number or shape \(6,\)"),
         ({"method": "fast"}, ValueError, "method: expected one of auto, dense, event, unpack; got 'fast'"),
-        ({"backend": "cuda"}, ValueError, "backend: expected None or one of triton, cpu, reference"),
+        ({"backend": "gpu"}, ValueError, "backend: expected None or one of cuda, triton, cpu, reference; got 'gpu'"),
     ],
 )
 def test_linear_errors(arguments, error, message):

@@ -17,7 +17,7 @@ from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
 from snn_kernels.ops.spike_gemm.triton_kernel import product_kernel, product_signgd_kernel  # noqa: E402
-from snn_kernels.ops.spike_gemm.triton_launch import MOST_FUSED_OUTPUTS, MOST_OUTPUTS, OPTIONS, blocks_of  # noqa: E402
+from snn_kernels.ops.spike_gemm.triton_launch import OPTIONS, tile_of  # noqa: E402
 from snn_kernels.triton_activations import TRITON_ACTIVATIONS  # noqa: E402
 
 TYPES = {"p_bytes": "*u8", "p_train": "*u8", "p_weight": "*fp16", "p_rows": "*i64", "p_taps": "*i64"}
@@ -40,9 +40,9 @@ COMPILED = [
 
 
 def test_the_interpreter_agrees_with_float64_and_fused_with_apart():
-    tests = Path(__file__).with_name("triton_products_interpreted.py")
+    tests = Path(__file__).with_name("tensor_core_products.py")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests)]
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "BACKEND": "triton"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     summary = done.stdout.strip().splitlines()[-1]
@@ -52,7 +52,7 @@ def test_the_interpreter_agrees_with_float64_and_fused_with_apart():
 
 def compile_ahead(activation: str | None, capability: int, parts: int, convolution: bool):
     kernel = product_signgd_kernel if activation else product_kernel
-    constants = {**blocks_of(256, 256, 32, MOST_FUSED_OUTPUTS if activation else MOST_OUTPUTS), "PARTS": parts}
+    constants = {**tile_of(256, 256, 32, fused=bool(activation)), "PARTS": parts}
     if activation:
         constants["H"] = TRITON_ACTIVATIONS[activation].function
     if not convolution:

@@ -1,6 +1,5 @@
 #pragma once
 
-#include "../../csrc/core/half.h"
 #include "cuda_runtime.h"
 
 struct __half {

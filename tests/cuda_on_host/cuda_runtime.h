@@ -8,8 +8,11 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <stdexcept>
 #include <vector>
+
+#include "../../csrc/core/half.h"
 
 #define __host__
 #define __device__
@@ -27,6 +30,20 @@ struct dim3 {
 struct alignas(16) uint4 {
     unsigned x, y, z, w;
 };
+
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+
+// Bytes of y (4 to 7) and x (0 to 3), chosen by the digits of `selection`.
+inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selection) {
+    const uint64_t both = static_cast<uint64_t>(y) << 32 | x;
+    unsigned chosen = 0;
+    for (int i = 0; i < 4; ++i) chosen |= static_cast<unsigned>(both >> (selection >> 4 * i & 7) * 8 & 255) << 8 * i;
+    return chosen;
+}
 
 inline dim3 blockIdx, threadIdx;
 
@@ -69,15 +86,17 @@ class Block {
     static inline Block* running = nullptr;
 
   private:
+    static constexpr size_t kStack = 1 << 18;
+
     struct Thread {
         ucontext_t context;
-        std::vector<char> stack = std::vector<char>(1 << 16);
+        std::unique_ptr<char[]> stack{new char[kStack]};
         bool done = false;
 
         void start(ucontext_t* after) {
             getcontext(&context);
-            context.uc_stack.ss_sp = stack.data();
-            context.uc_stack.ss_size = stack.size();
+            context.uc_stack.ss_sp = stack.get();
+            context.uc_stack.ss_size = kStack;
             context.uc_link = after;
             done = false;
             makecontext(&context, &Block::run_thread, 0);
@@ -98,6 +117,38 @@ class Block {
 }  // namespace cuda_on_host
 
 inline void __syncthreads() { cuda_on_host::Block::running->wait(); }
+
+namespace cuda_on_host {
+
+// The tensor cores' product as csrc/cuda/tensor_core.cuh describes it. Added in float64 and rounded once: how a GPU
+// rounds within an instruction is not said anywhere.
+inline void multiply_add(float (&sum)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+    struct Operands {
+        uint32_t a[4], b[2];
+    };
+    // Of every thread, in turns, so that none overwrites what another still reads.
+    static Operands given[2][1024];
+    static unsigned turn[1024];
+    const unsigned thread = threadIdx.x, first = thread / 32 * 32, lane = thread % 32;
+    auto& here = given[turn[thread]++ % 2];
+    here[thread] = {{a[0], a[1], a[2], a[3]}, {b0, b1}};
+    __syncthreads();
+    const auto half = [](uint32_t pair, int k) {
+        return static_cast<double>(snn::SNN_ISA::float16_to_float(static_cast<uint16_t>(pair >> 16 * (k % 2))));
+    };
+    for (unsigned i = 0; i < 4; ++i) {
+        double total = sum[i];
+        const unsigned row = lane / 4, column = lane % 4 * 2 + i % 2;
+        for (unsigned k = 0; k < 16; ++k) {
+            const Operands& of_row = here[first + row * 4 + k % 8 / 2];
+            const Operands& of_column = here[first + column * 4 + k % 8 / 2];
+            total += half(of_row.a[i / 2 + k / 8 * 2], k) * half(of_column.b[k / 8], k);
+        }
+        sum[i] = static_cast<float>(total);
+    }
+}
+
+}  // namespace cuda_on_host
 
 using cudaStream_t = void*;
 enum cudaError_t { cudaSuccess };

@@ -15,5 +15,9 @@ PYBIND11_MODULE(_cuda_on_host, module) {
     define(module, "neuron", neuron_problem, without_threads<NeuronProblem, neuron_cuda>, nullptr);
     define(module, "parallel", parallel_problem, without_threads<ParallelProblem, parallel_cuda>, nullptr);
     define(module, "vector", vector_problem, without_threads<VectorProblem, vector_cuda>, nullptr);
+    define(module, "spike_current", spike_current_problem, without_threads<SpikeCurrentProblem, spike_current_cuda>,
+           nullptr);
+    define(module, "spike_neuron", spike_neuron_problem, without_threads<SpikeNeuronProblem, spike_neuron_cuda>,
+           nullptr);
     module.def("last_thread_first", [](bool reverse) { cuda_on_host::last_thread_first = reverse; });
 }

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...backends import C
+from ...backends import run_extension
 from ...layout import Order, empty_steps, flat_steps, neuron_order
 from ...spike_train import groups_of
 from .extension import neuron_arguments
@@ -101,12 +101,7 @@ def _run_extension(currents, eta, model, operands, x, v, momentum, order, output
         order,
         outputs,
     )
-    device = v.device
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            C.neuron("cuda", arguments, torch.cuda.current_stream(device).cuda_stream)
-    else:
-        C.neuron("cpu", arguments, torch.get_num_threads())
+    run_extension("neuron", arguments, v.device)
 
 
 def _run_triton(*arguments) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...backends import C, choose
+from ...backends import choose, run_extension
 from ...checks import checked_currents, checked_field, kind
 from ...layout import as_operand, empty_steps, flat_steps, neuron_order
 from ...spike_train import SpikeTrain, groups_of
@@ -140,7 +140,4 @@ def _run(backend: str, current: Tensor, order, fields, weights, out: Tensor) -> 
         (0, 0) if weights is None else tuple(part.data_ptr() for part in weights),
         out.data_ptr(),
     )
-    if out.is_cuda:
-        with torch.cuda.device(out.device):
-            return C.parallel("cuda", arguments, torch.cuda.current_stream(out.device).cuda_stream)
-    return C.parallel("cpu", arguments, torch.get_num_threads())
+    run_extension("parallel", arguments, out.device)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ...layout import empty_steps
 from ...spike_train import SpikeTrain
-from .checks import checked_convolution, checked_linear, choose_product
+from . import tensor_cores
+from .checks import TENSOR_CORE_BACKENDS, checked_convolution, checked_linear, choose_product
 from .cpu import convolution_cpu, linear_cpu, resolve_method
 from .fused import spike_conv2d_signgd, spike_linear_signgd
 from .reference import convolution_reference, linear_reference
@@ -40,7 +41,7 @@ def spike_linear(
             are read), ``unpack`` (PyTorch's own product of the dense spikes) or ``auto``: ``unpack`` for fewer than 8
             rows; else ``event`` for at least 96 outputs (48 of a convolution with windows) where less than 12% of the
             bits are 1 (with AVX2 24%, without either 5%); else ``dense`` with AVX-512 or AVX2; else ``unpack``. The
-            ``triton`` backend has ``dense`` alone, on tensor cores, which ``auto`` takes.
+            ``cuda`` and ``triton`` backends have ``dense`` alone, on tensor cores, which ``auto`` takes.
         backend: ``None`` for the fastest here, or a name that runs or raises.
 
     Returns:
@@ -48,7 +49,7 @@ def spike_linear(
         fixed-point numbers. Their unit is a power of two for each output, at most about ``2**-30`` of the larger of the
         sums of its positive and of its negative weights. They are added exactly and the sum is rounded to float32, so
         both methods give the same currents, bit for bit, on every instruction set. An output with a weight that is not
-        finite has NaN for all currents. ``unpack`` accumulates as PyTorch does. On the ``triton`` backend
+        finite has NaN for all currents. ``unpack`` accumulates as PyTorch does. On tensor cores
         weights are float16 numbers scaled by a power of two for each output: float16 ones exactly, bfloat16 ones up to
         ``2**-39`` of the largest weight of the output, and float32 ones (or an amplitude for each input) as the sum of
         two, up to that and ``2**-23`` of the weight itself, the size of a rounding of one float32 addition.
@@ -85,8 +86,8 @@ def spike_conv2d(
         method, backend: as in :func:`spike_linear`.
 
     Returns:
-        Currents ``[T, B, N, H', W']`` in float32; in memory channels last on the ``triton`` backend, where a group of
-        channels is a launch of its own.
+        Currents ``[T, B, N, H', W']`` in float32; in memory channels last on the ``cuda`` and ``triton`` backends, where
+        a group of channels is a launch of its own.
 
     Raises:
         TypeError, ValueError: an argument that does not fit; it is named.
@@ -143,7 +144,7 @@ def _conv2d_fake(bytes, timesteps, weight, bias, amplitude, stride, padding, dil
 
 
 def _empty_currents(bytes: Tensor, shape: tuple[int, ...], backend: str) -> Tensor:
-    order = (0, 2, 3, 1) if backend == "triton" else (0, 1, 2, 3)
+    order = (0, 2, 3, 1) if backend in TENSOR_CORE_BACKENDS else (0, 1, 2, 3)
     return empty_steps(shape[0], shape[1:], order, torch.float32, bytes.device)
 
 
@@ -151,10 +152,8 @@ def _empty_currents(bytes: Tensor, shape: tuple[int, ...], backend: str) -> Tens
 def _linear(bytes, timesteps, weight, bias, amplitude, method, backend):
     if backend == "reference":
         return linear_reference(bytes, timesteps, weight, bias, amplitude).contiguous()
-    if backend == "triton":
-        from .triton_launch import linear_triton
-
-        return linear_triton(bytes, timesteps, weight, bias, amplitude)
+    if backend in TENSOR_CORE_BACKENDS:
+        return tensor_cores.linear(backend, bytes, timesteps, weight, bias, amplitude)
     rows = bytes.shape[1:-1].numel()
     method = resolve_method(method, bytes, timesteps, rows, weight)
     if method == "unpack":
@@ -168,11 +167,9 @@ def _conv2d(bytes, timesteps, weight, bias, amplitude, stride, padding, dilation
     if backend == "reference":
         return convolution_reference(bytes, timesteps, weight, bias, amplitude, *geometry, groups).contiguous()
     size = torch.Size(convolution_shape(bytes.shape[-2:], weight.shape[-2:], *geometry))
-    if backend == "triton":
-        from .triton_launch import convolution_triton
-
+    if backend in TENSOR_CORE_BACKENDS:
         out = _empty_currents(bytes, (timesteps, bytes.shape[1], weight.shape[0], *size), backend)
-        convolution_triton(bytes, timesteps, weight, bias, amplitude, geometry, groups, out)
+        tensor_cores.convolution(backend, bytes, timesteps, weight, bias, amplitude, geometry, groups, out)
         return out
     rows = bytes.shape[1] * size.numel()
     method = resolve_method(method, bytes, timesteps, rows, weight, groups)

@@ -13,8 +13,8 @@ from ...spike_train import SpikeTrain
 from .rows import convolution_shape
 
 __all__ = [
-    "BACKENDS",
     "METHODS",
+    "TENSOR_CORE_BACKENDS",
     "checked_amplitude",
     "checked_convolution",
     "checked_linear",
@@ -22,9 +22,9 @@ __all__ = [
     "pair",
 ]
 
-BACKENDS = ("triton", "cpu", "reference")
 METHODS = ("auto", "dense", "event", "unpack")
-TRITON_METHODS = ("auto", "dense")
+TENSOR_CORE_BACKENDS = ("cuda", "triton")
+TENSOR_CORE_METHODS = ("auto", "dense")
 WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -78,9 +78,9 @@ def choose_product(method: str, backend: str | None, device: torch.device) -> st
         raise ValueError(f"method: expected one of {', '.join(METHODS)}; got {method!r}")
     if backend is None and method == "unpack" and device.type != "cpu":
         return "reference"
-    backend = choose(backend, device, BACKENDS)
-    if backend == "triton" and method not in TRITON_METHODS:
-        raise ValueError(f"method: the triton backend has {', '.join(TRITON_METHODS)}; got {method!r}")
+    backend = choose(backend, device)
+    if backend in TENSOR_CORE_BACKENDS and method not in TENSOR_CORE_METHODS:
+        raise ValueError(f"method: the {backend} backend has {', '.join(TENSOR_CORE_METHODS)}; got {method!r}")
     return backend
 
 

@@ -16,7 +16,8 @@ from ..neuron import run_neuron
 from ..neuron.extension import neuron_arguments
 from ..neuron.reference import Momentum, Operands, State
 from ..neuron.state import NeuronState
-from .checks import BACKENDS, checked_convolution, checked_linear
+from . import tensor_cores
+from .checks import TENSOR_CORE_BACKENDS, checked_convolution, checked_linear
 from .cpu import product_arguments
 from .residual import Residual, checked_residual
 from .rows import convolution_rows, convolution_shape, linear_rows
@@ -51,7 +52,7 @@ def spike_linear_signgd(
     Args:
         train, weight, bias, amplitude: as in ``spike_linear``: ``[*batch, K]`` to ``[*batch, N]``.
         residual: what a shortcut adds to the product's currents: currents ``[T, *batch, N]`` in float32, a train of
-            ``T`` steps of shape ``[*batch, N]`` (which the ``cpu`` backend does not unpack), or ``None``.
+            ``T`` steps of shape ``[*batch, N]`` (which the ``cpu`` and ``cuda`` backends do not unpack), or ``None``.
         residual_amplitude: what a spike of that train is worth: a number or ``[N]``, 1 if it is ``None``. The fused
             spikes are those with the currents ``residual_amplitude * spike`` as residual, bit for bit.
         eta, activation, offset, scale, v0, state: as in ``signgd``; ``x0`` is the decoded input before the first step.
@@ -59,7 +60,7 @@ def spike_linear_signgd(
 
     Returns:
         The spikes of the ``[*batch, N]`` neurons and their state. In memory the neurons lie feature by feature on the
-        ``cpu`` and ``reference`` backends, row by row on ``triton``.
+        ``cpu`` and ``reference`` backends, row by row on ``cuda`` and ``triton``.
 
     Raises:
         TypeError, ValueError: an argument that does not fit; it is named.
@@ -68,7 +69,7 @@ def spike_linear_signgd(
     shape = (*train.shape[:-1], weight.shape[0])
     residual, residual_amplitude = checked_residual(residual, residual_amplitude, train, shape, weight.shape[0])
     neuron = _checked_neuron(train, shape, eta, activation, offset, x0, scale, v0, state)
-    backend = choose(backend, train.device, BACKENDS)
+    backend = choose(backend, train.device)
     bytes, x, v = torch.ops.snn_kernels.spike_linear_signgd(
         train.bytes, train.timesteps, weight, bias, amplitude, residual, residual_amplitude, *neuron, backend
     )
@@ -98,15 +99,16 @@ def spike_conv2d_signgd(
 ) -> tuple[SpikeTrain, NeuronState]:
     """:func:`~snn_kernels.spike_conv2d` and :func:`~snn_kernels.signgd`, fused: see :func:`spike_linear_signgd`.
 
-    ``[B, C, H, W]`` to ``[B, N, H', W']``; in memory the neurons lie channel by channel, on the ``triton`` backend
-    channels last. With ``groups`` above 1, and on ``triton`` with a residual, nothing is fused: the two ops run apart.
+    ``[B, C, H, W]`` to ``[B, N, H', W']``; in memory the neurons lie channel by channel, on the ``cuda`` and ``triton``
+    backends channels last. With ``groups`` above 1, and on ``triton`` with a residual, nothing is fused: the two ops run
+    apart.
     """
     amplitude, geometry = checked_convolution(train, weight, bias, amplitude, stride, padding, dilation, groups)
     size = convolution_shape(train.shape[2:], weight.shape[2:], *geometry)
     shape = (train.shape[0], weight.shape[0], *size)
     residual, residual_amplitude = checked_residual(residual, residual_amplitude, train, shape, weight.shape[0])
     neuron = _checked_neuron(train, shape, eta, activation, offset, x0, scale, v0, state)
-    backend = choose(backend, train.device, BACKENDS)
+    backend = choose(backend, train.device)
     bytes, x, v = torch.ops.snn_kernels.spike_conv2d_signgd(
         *(train.bytes, train.timesteps, weight, bias, amplitude, residual, residual_amplitude),
         *(*geometry, groups, *neuron, backend),
@@ -159,16 +161,16 @@ def _outputs(bytes: Tensor, timesteps: int, shape: Sequence[int], order: Order) 
 def _linear_outputs(bytes, timesteps, weight, backend) -> tuple[Order, tuple[Tensor, Tensor, Tensor]]:
     """Features slowest on the CPU: rows are the lanes of the kernel, and a feature's rows are written side by side.
 
-    Features fastest in Triton: the inputs of a row are what the next product reads side by side.
+    Features fastest on tensor cores: the inputs of a row are what the next product reads side by side.
     """
     shape = (*bytes.shape[1:-1], weight.shape[0])
-    order = tuple(range(len(shape))) if backend == "triton" else (len(shape) - 1, *range(len(shape) - 1))
+    order = tuple(range(len(shape))) if backend in TENSOR_CORE_BACKENDS else (len(shape) - 1, *range(len(shape) - 1))
     return order, _outputs(bytes, timesteps, shape, order)
 
 
 def _convolution_outputs(bytes, timesteps, weight, geometry, backend) -> tuple[Order, tuple[Tensor, Tensor, Tensor]]:
     size = convolution_shape(bytes.shape[-2:], weight.shape[-2:], *geometry)
-    order = (0, 2, 3, 1) if backend == "triton" else (1, 0, 2, 3)
+    order = (0, 2, 3, 1) if backend in TENSOR_CORE_BACKENDS else (1, 0, 2, 3)
     return order, _outputs(bytes, timesteps, (bytes.shape[1], weight.shape[0], *size), order)
 
 
@@ -192,10 +194,9 @@ def _linear(bytes, timesteps, weight, bias, amplitude, residual, residual_amplit
     if backend == "cpu" and timesteps:
         product = product_arguments(linear_rows(bytes), timesteps, weight, bias, amplitude)
         _fused(product, timesteps, added, neuron, order, outputs)
-    elif backend == "triton" and residual is None:
-        from .triton_launch import linear_signgd_triton
-
-        linear_signgd_triton(bytes, timesteps, weight, bias, amplitude, neuron, order, outputs)
+    elif tensor_cores.fuses(backend, added):
+        product = (bytes, timesteps, weight, bias, amplitude)
+        tensor_cores.linear_signgd(backend, *product, added, neuron, order, outputs)
     else:
         current = torch.ops.snn_kernels.spike_linear(bytes, timesteps, weight, bias, amplitude, "auto", backend)
         _apart(added.added_to(current), neuron, outputs, backend)
@@ -213,10 +214,9 @@ def _convolution(bytes, timesteps, weight, bias, amplitude, residual, residual_a
         rows = convolution_rows(bytes, weight.shape[1], weight.shape[-2:], *geometry)
         product = product_arguments(rows, timesteps, weight, bias, amplitude)
         _fused(product, timesteps, added, neuron, order, outputs)
-    elif backend == "triton" and groups == 1 and residual is None:
-        from .triton_launch import convolution_signgd_triton
-
-        convolution_signgd_triton(bytes, timesteps, weight, bias, amplitude, geometry, neuron, order, outputs)
+    elif groups == 1 and tensor_cores.fuses(backend, added):
+        product = (bytes, timesteps, weight, bias, amplitude)
+        tensor_cores.convolution_signgd(backend, *product, geometry, added, neuron, order, outputs)
     else:
         current = torch.ops.snn_kernels.spike_conv2d(
             bytes, timesteps, weight, bias, amplitude, *geometry, groups, "auto", backend

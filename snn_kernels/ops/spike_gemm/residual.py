@@ -80,3 +80,16 @@ class Residual(NamedTuple):
             return where, train, (rows,)
         amplitude = None if self.amplitude is None else self.amplitude.contiguous()
         return current, (*where, 0 if amplitude is None else amplitude.data_ptr()), (rows, amplitude)
+
+    def in_rows(self, outputs: int) -> tuple[tuple, tuple[Tensor | None, ...]]:
+        """``SpikeShortcutArgument`` of csrc/arguments.h, and the tensors whose addresses it holds."""
+        if self.value is None:
+            return (0, 0, 0, 0, 0), ()
+        rows = self.value.movedim(self.feature_dim, -1).flatten(1, -2)
+        if rows.stride(-1) != 1:
+            rows = rows.contiguous()
+        address, strides = rows.data_ptr(), rows.stride()[:2]
+        if not self.is_packed:
+            return (address, 0, *strides, 0), (rows,)
+        amplitude = torch.ones(outputs, device=rows.device) if self.amplitude is None else self.amplitude.contiguous()
+        return (0, address, *strides, amplitude.data_ptr()), (rows, amplitude)

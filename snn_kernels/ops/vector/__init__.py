@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...backends import C, choose
+from ...backends import choose, run_extension
 from ...checks import checked_currents, checked_eta, checked_field, kind
 from ...layout import as_operand, empty_steps, flat_steps
 from ...spike_train import SpikeTrain, groups_of
@@ -180,10 +180,7 @@ def _run_extension(function, flat, stride, eta, eps, operands, outputs) -> None:
         v_out.data_ptr(),
         bytes.data_ptr(),
     )
-    if v_out.is_cuda:
-        with torch.cuda.device(v_out.device):
-            return C.vector("cuda", arguments, torch.cuda.current_stream(v_out.device).cuda_stream)
-    return C.vector("cpu", arguments, torch.get_num_threads())
+    run_extension("vector", arguments, v_out.device)
 
 
 def _run_triton(*arguments) -> None:

@@ -1,17 +1,29 @@
-"""Triton's products of packed trains in its interpreter. tests/test_triton_products.py runs this file.
+"""Products of packed trains on tensor cores without a GPU, on the backend that the environment variable BACKEND names.
 
-Against float64, and the fused ops against the two apart on the same backend, bit for bit.
+tests/test_triton_products.py runs this file in Triton's interpreter, tests/test_cuda.py with CUDA's kernels compiled
+for the CPU. Against float64, and the fused ops against the two apart on the same backend, bit for bit.
 """
+
+import contextlib
+import os
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 import snn_kernels as sk
-from snn_kernels.ops.spike_gemm.triton_launch import halves
+from cuda_kernels import cuda_kernels
+from snn_kernels.ops.spike_gemm.tensor_cores import halves
 from test_spike_gemm import FIELDS, GEOMETRIES, assert_like_a_float32_product, random, random_train
 
+BACKEND = os.environ["BACKEND"]
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+
+
+@pytest.fixture(autouse=True)
+def backend_here():
+    with cuda_kernels() if BACKEND == "cuda" else contextlib.nullcontext():
+        yield
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -24,16 +36,16 @@ def test_linear(timesteps, rows, inputs, outputs, dtype):
     for amplitude in (None, 0.3, random(inputs, seed=3).abs()):
         folded = torch.as_tensor(1.0 if amplitude is None else amplitude).double()
         wanted = (train.unpack().double() * folded) @ weight.double().t() + bias.double()
-        output = sk.spike_linear(train, weight, bias, amplitude=amplitude, backend="triton")
+        output = sk.spike_linear(train, weight, bias, amplitude=amplitude, backend=BACKEND)
         assert_like_a_float32_product(output, wanted, inputs)
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (4, 0), (0, 0)])
 def test_linear_of_nothing(shape):
     bias = random(3)
-    output = sk.spike_linear(random_train(9, *shape), random(3, shape[1]), bias, backend="triton")
+    output = sk.spike_linear(random_train(9, *shape), random(3, shape[1]), bias, backend=BACKEND)
     torch.testing.assert_close(output, bias.expand(9, shape[0], 3))
-    assert sk.spike_linear(random_train(0, 2, 4), random(3, 4), backend="triton").shape == (0, 2, 3)
+    assert sk.spike_linear(random_train(0, 2, 4), random(3, 4), backend=BACKEND).shape == (0, 2, 3)
 
 
 def test_linear_of_views():
@@ -42,7 +54,7 @@ def test_linear_of_views():
     trains += [random_train(10, 6, 64)[1:5, 32:], random_train(10, 6, 65)[1:5, 32:64]]
     for train in trains:
         wanted = train.unpack().double() @ weight.double().t()
-        assert_like_a_float32_product(sk.spike_linear(train, weight, backend="triton"), wanted, 32)
+        assert_like_a_float32_product(sk.spike_linear(train, weight, backend=BACKEND), wanted, 32)
 
 
 def test_the_error_of_the_weights_is_as_stated():
@@ -65,11 +77,11 @@ def test_extreme_weights():
     half, single = torch.float16, torch.float32
     for dtype, size in ((half, 65504.0), (half, 2.0**-24), (single, 1e37), (single, 1e-30), (single, 0.0)):
         weight = torch.full((3, 20), size, dtype=dtype)
-        output = sk.spike_linear(train, weight, backend="triton")
+        output = sk.spike_linear(train, weight, backend=BACKEND)
         torch.testing.assert_close(output.double(), spikes @ weight.double().t(), rtol=1e-6, atol=0.0)
     everywhere = sk.pack(torch.ones(8, 1, 2))
-    assert (sk.spike_linear(everywhere, torch.tensor([[float("inf"), 1.0]]), backend="triton") == float("inf")).all()
-    assert sk.spike_linear(everywhere, torch.tensor([[float("nan"), 1.0]]), backend="triton").isnan().all()
+    assert (sk.spike_linear(everywhere, torch.tensor([[float("inf"), 1.0]]), backend=BACKEND) == float("inf")).all()
+    assert sk.spike_linear(everywhere, torch.tensor([[float("nan"), 1.0]]), backend=BACKEND).isnan().all()
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
@@ -79,12 +91,12 @@ def test_convolution(geometry):
     weight, bias, amplitude = random(8, 4 // geometry.get("groups", 1), 3, 2), random(8), random(4).abs()
     values = (train.unpack().double() * amplitude.double().reshape(-1, 1, 1)).flatten(0, 1)
     wanted = F.conv2d(values, weight.double(), bias.double(), **geometry).unflatten(0, (9, 2))
-    options = {**geometry, "amplitude": amplitude, "backend": "triton"}
+    options = {**geometry, "amplitude": amplitude, "backend": BACKEND}
     output = sk.spike_conv2d(train, weight, bias, **options)
     assert_like_a_float32_product(output, wanted, weight[0].numel())
     assert output[0].is_contiguous(memory_format=torch.channels_last)
     eta, offset = sk.schedules.Exponential(0.4, 0.9).table(9), random(8, 1, 1)
-    spikes, state = sk.signgd(output, eta, "relu", offset=offset, backend="triton")
+    spikes, state = sk.signgd(output, eta, "relu", offset=offset, backend=BACKEND)
     fused, fused_state = sk.spike_conv2d_signgd(train, weight, bias, eta, "relu", **options, offset=offset)
     assert torch.equal(fused.bytes, spikes.bytes)
     assert torch.equal(fused_state.x, state.x)
@@ -94,7 +106,7 @@ def test_convolution(geometry):
 def test_convolution_1d_and_more_channels_than_a_block():
     train, weight = random_train(3, 2, 40, 9), random(18, 40, 3)
     wanted = F.conv1d(train.unpack().double().flatten(0, 1), weight.double(), None, 2, 1)
-    output = sk.spike_conv1d(train, weight, None, 2, 1, backend="triton")
+    output = sk.spike_conv1d(train, weight, None, 2, 1, backend=BACKEND)
     assert_like_a_float32_product(output.flatten(0, 1), wanted, 120)
 
 
@@ -110,38 +122,47 @@ def test_convolution_1d_and_more_channels_than_a_block():
 def test_fused_linear_is_the_two_apart(timesteps, dtype, activation):
     train, weight, bias = random_train(timesteps, 17, 50), (random(33, 50) / 7).to(dtype), random(33)
     eta = sk.schedules.Exponential(0.4, 0.9).table(timesteps)
-    current = sk.spike_linear(train, weight, bias, amplitude=0.5, backend="triton")
+    current = sk.spike_linear(train, weight, bias, amplitude=0.5, backend=BACKEND)
     mixed = {"offset": random(33), "scale": random(17, 1).abs() + 0.1, "x0": random(17, 33), "v0": 0.2}
     for fields in (*FIELDS.values(), mixed):
         neuron = {("bias" if name == "x0" else name): value for name, value in fields.items()}
-        spikes, state = sk.signgd(current, eta, activation, **neuron, backend="triton")
-        options = {"amplitude": 0.5, "backend": "triton", **fields}
+        spikes, state = sk.signgd(current, eta, activation, **neuron, backend=BACKEND)
+        options = {"amplitude": 0.5, "backend": BACKEND, **fields}
         fused, fused_state = sk.spike_linear_signgd(train, weight, bias, eta, activation, **options)
         assert torch.equal(fused.bytes, spikes.bytes)
         assert torch.equal(fused_state.x, state.x)
         assert torch.equal(fused_state.v, state.v)
 
 
-def test_a_packed_residual_is_the_dense_one():
-    """Nothing is fused then: the two ops run apart."""
-    eta, options = sk.schedules.Exponential(0.4, 0.9).table(9), {"backend": "triton"}
-    for op, train, weight, shape in (
-        (sk.spike_linear_signgd, random_train(9, 3, 20), random(5, 20) / 4, (5,)),
-        (sk.spike_conv2d_signgd, random_train(9, 2, 4, 5, 6), random(5, 4, 2, 2) / 4, (5, 1, 1)),
+@pytest.mark.parametrize("outputs", [5, 40])
+def test_residuals(outputs):
+    """Currents and trains, in any memory format, are added as they are to the currents of the product apart."""
+    eta, options = sk.schedules.Exponential(0.4, 0.9).table(9), {"backend": BACKEND}
+    for apart, op, train, weight, feature_dim in (
+        (sk.spike_linear, sk.spike_linear_signgd, random_train(9, 3, 20), random(outputs, 20) / 4, -1),
+        (sk.spike_conv2d, sk.spike_conv2d_signgd, random_train(9, 2, 4, 5, 6), random(outputs, 4, 2, 2) / 4, 1),
     ):
-        neurons, amplitude = op(train, weight, None, eta, "relu", **options)[0].shape, random(5).abs()
-        shortcut = random_train(9, *neurons, seed=6)
-        dense = {"residual": shortcut.unpack() * amplitude.reshape(shape)}
-        packed = {"residual": shortcut, "residual_amplitude": amplitude}
-        wanted, wanted_state = op(train, weight, None, eta, "relu", **dense, **options)
-        spikes, state = op(train, weight, None, eta, "relu", **packed, **options)
-        assert torch.equal(spikes.bytes, wanted.bytes)
-        assert torch.equal(state.v, wanted_state.v)
+        current, amplitude = apart(train, weight, **options), random(outputs).abs()
+        shortcut = random_train(9, *current.shape[1:], seed=6)
+        features_last = shortcut.permute(0, 2, 3, 1) if feature_dim == 1 else shortcut
+        in_rows = sk.SpikeTrain(features_last.bytes.contiguous(), 9)
+        in_rows = in_rows.permute(0, 3, 1, 2) if feature_dim == 1 else in_rows
+        worth = amplitude.reshape(-1, *(1,) * (train.bytes.ndim - 3)) if feature_dim == 1 else amplitude
+        for packed in (shortcut, in_rows):
+            dense = packed.unpack() * worth
+            wanted, wanted_state = sk.signgd(current + dense, eta, "relu", **options)
+            for residual in ({"residual": dense}, {"residual": packed, "residual_amplitude": amplitude}):
+                spikes, state = op(train, weight, None, eta, "relu", **residual, **options)
+                assert torch.equal(spikes.bytes, wanted.bytes)
+                assert torch.equal(state.x, wanted_state.x)
+                assert torch.equal(state.v, wanted_state.v)
+        unit, _ = op(train, weight, None, eta, "relu", residual=shortcut, **options)
+        assert torch.equal(unit.bytes, sk.signgd(current + shortcut.unpack(), eta, "relu", **options)[0].bytes)
 
 
 def test_fused_state_is_passed_on_over_several_tiles():
     train, weight = random_train(24, 5, 14, 40), random(20, 40) / 6
-    eta, options = sk.schedules.Exponential(0.4, 0.9).table(24), {"backend": "triton"}
+    eta, options = sk.schedules.Exponential(0.4, 0.9).table(24), {"backend": BACKEND}
     whole, whole_state = sk.spike_linear_signgd(train, weight, None, eta, "relu", **options)
     state, parts = None, []
     for group in range(3):
@@ -154,20 +175,20 @@ def test_fused_state_is_passed_on_over_several_tiles():
     assert torch.equal(sk.signgd(current, eta, "relu", **options)[0].bytes, whole.bytes)
 
 
-def test_a_method_that_triton_has_not_is_refused():
+def test_a_method_that_is_not_there_is_refused():
     for method in ("event", "unpack"):
-        with pytest.raises(ValueError, match=f"method: the triton backend has auto, dense; got '{method}'"):
-            sk.spike_linear(random_train(8, 2, 4), random(3, 4), method=method, backend="triton")
+        with pytest.raises(ValueError, match=f"method: the {BACKEND} backend has auto, dense; got '{method}'"):
+            sk.spike_linear(random_train(8, 2, 4), random(3, 4), method=method, backend=BACKEND)
     train, weight = random_train(8, 2, 4), random(3, 4)
-    named = sk.spike_linear(train, weight, method="dense", backend="triton")
-    assert torch.equal(named, sk.spike_linear(train, weight, backend="triton"))
+    named = sk.spike_linear(train, weight, method="dense", backend=BACKEND)
+    assert torch.equal(named, sk.spike_linear(train, weight, backend=BACKEND))
 
 
 def test_ops_satisfy_torch():
     train, weight = random_train(9, 2, 3), random(4, 3)
     zero, one, eta = torch.zeros(()), torch.ones(()), sk.schedules.Exponential().table(9)
-    ops, neuron = torch.ops.snn_kernels, (eta, one, zero, one, [], zero, "relu", "triton")
-    torch.library.opcheck(ops.spike_linear.default, (train.bytes, 9, weight, None, None, "dense", "triton"))
+    ops, neuron = torch.ops.snn_kernels, (eta, one, zero, one, [], zero, "relu", BACKEND)
+    torch.library.opcheck(ops.spike_linear.default, (train.bytes, 9, weight, None, None, "dense", BACKEND))
     shapes = {"test_utils": ("test_schema", "test_faketensor")}
     torch.library.opcheck(
         ops.spike_linear_signgd.default, (train.bytes, 9, weight, None, None, None, None, *neuron), **shapes
@@ -175,6 +196,6 @@ def test_ops_satisfy_torch():
     image, kernel = random_train(9, 2, 3, 4, 4), random(4, 3, 3, 3)
     geometry = ([1, 1], [1, 1], [1, 1], 1)
     call = (image.bytes, 9, kernel, None, None, *geometry)
-    torch.library.opcheck(ops.spike_conv2d.default, (*call, "dense", "triton"), **shapes)
+    torch.library.opcheck(ops.spike_conv2d.default, (*call, "dense", BACKEND), **shapes)
     fused = (*call[:5], None, None, *geometry, *neuron)
     torch.library.opcheck(ops.spike_conv2d_signgd.default, fused, **shapes)

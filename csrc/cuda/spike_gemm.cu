@@ -1,0 +1,50 @@
+#include "spike_gemm.h"
+
+#include <iterator>
+
+#include "spike_gemm_kernel.cuh"
+
+namespace snn {
+namespace cuda {
+namespace {
+
+int64_t tiles_of(const SpikeProduct& p) {
+    return (p.rows + kBlockRows - 1) / kBlockRows * ((p.outputs + kOutputBlock - 1) / kOutputBlock);
+}
+
+template <class Model>
+void run(const SpikeNeuronProblem& p, cudaStream_t stream) {
+    bool whole = p.product.outputs % kRun == 0 && aligned_to(p.x_out, 16) && aligned_to(p.v_out, 16) &&
+                 aligned_to(p.bytes, kRun);
+    for (const NeuronField& field : {p.offset, p.x, p.scale, p.parameter[0], p.parameter[1], p.v})
+        whole = whole && aligned_to(field.data, 16) && field.row_stride % kRun == 0;
+    const SpikeShortcut& from = p.shortcut;
+    whole = whole && aligned_to(from.current, 16) && aligned_to(from.amplitude, 16) && aligned_to(from.bytes, kRun) &&
+            from.step_stride % kRun == 0 && from.row_stride % kRun == 0;
+    launch("spike_neuron", spike_neuron_kernel<Model>, tiles_of(p.product), stream, p, whole);
+}
+
+#define SNN_RUN(name, expression) run<SignGD<activation::name##_fn>>,
+constexpr void (*run_by_model[])(const SpikeNeuronProblem&, cudaStream_t) = {SNN_UNARY_ACTIVATIONS(SNN_RUN)};
+#undef SNN_RUN
+
+}  // namespace
+}  // namespace cuda
+
+void spike_current_cuda(const SpikeCurrentProblem& problem, void* stream) {
+    const SpikeProduct& p = problem.product;
+    const int64_t groups = (p.timesteps + kStepsPerByte - 1) / kStepsPerByte;
+    const bool whole = p.outputs % cuda::kRun == 0 && cuda::aligned_to(problem.current, 16) &&
+                       problem.step_stride % cuda::kRun == 0 && problem.row_stride % cuda::kRun == 0;
+    cuda::launch("spike_current", cuda::spike_current_kernel, cuda::tiles_of(p) * groups,
+                 static_cast<cudaStream_t>(stream), problem, whole);
+}
+
+void spike_neuron_cuda(const SpikeNeuronProblem& problem, void* stream) {
+    // Activations of one input come first among the models.
+    if (problem.model >= static_cast<int>(std::size(cuda::run_by_model)))
+        throw std::invalid_argument("model: expected signGD of one input, without momentum");
+    cuda::run_by_model[problem.model](problem, static_cast<cudaStream_t>(stream));
+}
+
+}  // namespace snn
