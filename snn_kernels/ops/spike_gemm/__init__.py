@@ -86,8 +86,8 @@ def spike_conv2d(
         method, backend: as in :func:`spike_linear`.
 
     Returns:
-        Currents ``[T, B, N, H', W']`` in float32; in memory channels last on the ``cuda`` and ``triton`` backends, where
-        a group of channels is a launch of its own.
+        Currents ``[T, B, N, H', W']`` in float32; in memory channels last on ``cuda`` and ``triton``, where a group of
+        channels is a launch of its own.
 
     Raises:
         TypeError, ValueError: an argument that does not fit; it is named.

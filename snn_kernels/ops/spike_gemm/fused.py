@@ -99,9 +99,8 @@ def spike_conv2d_signgd(
 ) -> tuple[SpikeTrain, NeuronState]:
     """:func:`~snn_kernels.spike_conv2d` and :func:`~snn_kernels.signgd`, fused: see :func:`spike_linear_signgd`.
 
-    ``[B, C, H, W]`` to ``[B, N, H', W']``; in memory the neurons lie channel by channel, on the ``cuda`` and ``triton``
-    backends channels last. With ``groups`` above 1, and on ``triton`` with a residual, nothing is fused: the two ops run
-    apart.
+    ``[B, C, H, W]`` to ``[B, N, H', W']``; in memory the neurons lie channel by channel, on ``cuda`` and ``triton``
+    channels last. With ``groups`` above 1, and on ``triton`` with a residual, nothing is fused: the two ops run apart.
     """
     amplitude, geometry = checked_convolution(train, weight, bias, amplitude, stride, padding, dilation, groups)
     size = convolution_shape(train.shape[2:], weight.shape[2:], *geometry)

@@ -1,9 +1,6 @@
-"""Products of packed trains in Triton, alone and fused with the signGD neuron, on tensor cores.
+"""Products of packed trains in Triton, alone and fused with the signGD neuron, on tensor cores: see ``tensor_cores``.
 
-A byte of a train holds eight steps of an input. Widened to 16 bits and masked with ``1 << s`` it is, read as float16,
-the subnormal ``spike * 2**(s - 24)``: tensor cores multiply it with a float16 weight without rounding and add in
-float32, and the sum is multiplied by ``2**(24 - s)``, without rounding, at the end. One tile of bytes serves eight
-products.
+One tile of bytes serves the products of eight steps.
 """
 
 from __future__ import annotations
