@@ -38,7 +38,6 @@ class Worker {
         : problem_(problem), kernels_(kernels), scale_(problem.scale) {
         for (int k = 0; k < kParameters; ++k) parameters_.emplace_back(problem.parameter[k]);
         for (int k = 0; k < problem.arity; ++k) offsets_.emplace_back(problem.input[k].offset);
-        if (problem.dtype != DType::float32) widened_.resize(size_t{kMaxInputs} * kStepsPerByte * kTile);
     }
 
     void run(int64_t begin, int count) {
@@ -60,29 +59,21 @@ class Worker {
         uint8_t* bytes = problem_.bytes + begin;
         for (int64_t t = 0; t < problem_.timesteps; t += kStepsPerByte, bytes += problem_.neurons) {
             const int steps = static_cast<int>(std::min<int64_t>(kStepsPerByte, problem_.timesteps - t));
-            const TileCurrents now = currents(t, steps, begin, count);
+            const TileCurrents now = currents(t, steps, begin);
             kernels_.neuron[problem_.model](tile, now, problem_.eta + t, steps, bytes);
         }
     }
 
   private:
-    TileCurrents currents(int64_t t, int steps, int64_t begin, int count) {
+    TileCurrents currents(int64_t t, int steps, int64_t begin) const {
         TileCurrents out{};
+        out.dtype = problem_.dtype;
+        const int64_t size = problem_.dtype == DType::float32 ? 4 : 2;
         for (int k = 0; k < problem_.arity; ++k) {
             const NeuronInput& input = problem_.input[k];
-            for (int s = 0; s < steps; ++s) {
-                const int64_t index = (t + s) * input.step_stride + begin;
-                out.step[k][s] = problem_.dtype == DType::float32 ? static_cast<const float*>(input.current) + index
-                                                                  : widen(input.current, index, count, k, s);
-            }
+            for (int s = 0; s < steps; ++s)
+                out.step[k][s] = static_cast<const char*>(input.current) + ((t + s) * input.step_stride + begin) * size;
         }
-        return out;
-    }
-
-    const float* widen(const void* current, int64_t index, int count, int k, int s) {
-        float* out = widened_.data() + (size_t{static_cast<size_t>(k)} * kStepsPerByte + s) * kTile;
-        const auto* from = static_cast<const uint16_t*>(current) + index;
-        (problem_.dtype == DType::float16 ? kernels_.from_float16 : kernels_.from_bfloat16)(from, out, count);
         return out;
     }
 
@@ -90,7 +81,6 @@ class Worker {
     const TileKernels& kernels_;
     TileOperand scale_;
     std::vector<TileOperand> parameters_, offsets_;
-    std::vector<float> widened_;
 };
 
 }  // namespace

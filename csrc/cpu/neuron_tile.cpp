@@ -19,13 +19,49 @@ SNN_FN void unrolled(std::integer_sequence<int, Step...>, Body body) {
     (body(std::integral_constant<int, Step>{}), ...);
 }
 
-constexpr int kRun = 256;  // neurons whose spikes are collected as words before they are narrowed to bytes
+// Neurons whose spikes are collected as words before they are narrowed to bytes, and whose currents are widened.
+constexpr int kRun = 256;
+constexpr int kLine = 64 / sizeof(uint16_t);  // of a cache line
+
+float widen_float16(uint16_t bits) { return float16_to_float(bits); }
+float widen_bfloat16(uint16_t bits) { return bfloat16_to_float(bits); }
+
+template <float (*widen)(uint16_t)>
+void widen_all(const uint16_t* from, float* to, int count) {
+    for (int i = 0; i < count; ++i) to[i] = widen(from[i]);
+}
+
+// Up to eight steps of a run.
+struct RunCurrents {
+    const float* step[kMaxInputs][kStepsPerByte];
+};
+
+// The steps of a run in float32, widened where they are narrower. Meanwhile the next run of each step is fetched: the
+// processor's own prefetching does not keep up with eight short pieces in turn (without it 1.4 times as slow).
+template <int Inputs>
+RunCurrents run_of(const TileCurrents& currents, int steps, int begin, int count,
+                   float (&widened)[Inputs][kStepsPerByte][kRun]) {
+    const auto widen = currents.dtype == DType::float16 ? widen_all<widen_float16> : widen_all<widen_bfloat16>;
+    RunCurrents run{};
+    for (int k = 0; k < Inputs; ++k)
+        for (int s = 0; s < steps; ++s) {
+            run.step[k][s] = widened[k][s];
+            if (currents.dtype == DType::float32) {
+                run.step[k][s] = static_cast<const float*>(currents.step[k][s]) + begin;
+            } else {
+                const auto* from = static_cast<const uint16_t*>(currents.step[k][s]) + begin;
+                for (int i = 0; i < count; i += kLine) __builtin_prefetch(from + kRun + i);
+                widen(from, widened[k][s], count);
+            }
+        }
+    return run;
+}
 
 // `Steps` steps of at most kRun neurons in registers, vectorised over neurons. Bit s of spikes[i] is neuron i's spike
 // at step s; whole words, because a byte a lane would make the vectoriser work on four times as many neurons as fit in
 // registers.
 template <class Model, int Steps>
-void advance(const Tile& tile, const TileCurrents& currents, const float* eta_table, int begin, int count,
+void advance(const Tile& tile, const RunCurrents& currents, const float* eta_table, int begin, int count,
              uint32_t* __restrict spikes) {
     constexpr bool binary = Model::inputs == 2;
     const float* __restrict scale = tile.scale + begin;
@@ -43,8 +79,8 @@ void advance(const Tile& tile, const TileCurrents& currents, const float* eta_ta
     const float* __restrict y_current[Steps];
     Step at[Steps];
     for (int s = 0; s < Steps; ++s) {
-        x_current[s] = currents.step[0][s] + begin;
-        y_current[s] = binary ? currents.step[1][s] + begin : nullptr;
+        x_current[s] = currents.step[0][s];
+        y_current[s] = binary ? currents.step[1][s] : nullptr;
         at[s] = {eta_table[s], tile.momentum, tile.nesterov ? 1.f : 0.f};
     }
 #pragma GCC ivdep
@@ -72,30 +108,24 @@ void advance(const Tile& tile, const TileCurrents& currents, const float* eta_ta
 template <class Model>
 void neuron(const Tile& tile, const TileCurrents& currents, const float* eta, int steps, uint8_t* bytes) {
     uint32_t spikes[kRun];
+    float widened[Model::inputs][kStepsPerByte][kRun];
     for (int begin = 0; begin < tile.count; begin += kRun) {
         const int count = begin + kRun < tile.count ? kRun : tile.count - begin;
+        const RunCurrents now = run_of(currents, steps, begin, count, widened);
         if (steps == kStepsPerByte) {
-            advance<Model, kStepsPerByte>(tile, currents, eta, begin, count, spikes);
+            advance<Model, kStepsPerByte>(tile, now, eta, begin, count, spikes);
             for (int i = 0; i < count; ++i) bytes[begin + i] = static_cast<uint8_t>(spikes[i]);
             continue;
         }
         for (int i = 0; i < count; ++i) bytes[begin + i] = 0;
         for (int s = 0; s < steps; ++s) {
-            TileCurrents one{};
-            for (int k = 0; k < Model::inputs; ++k) one.step[k][0] = currents.step[k][s];
+            RunCurrents one{};
+            for (int k = 0; k < Model::inputs; ++k) one.step[k][0] = now.step[k][s];
             advance<Model, 1>(tile, one, eta + s, begin, count, spikes);
             for (int i = 0; i < count; ++i) bytes[begin + i] |= static_cast<uint8_t>(spikes[i] << s);
         }
     }
 }
-
-template <float (*widen)(uint16_t)>
-void widen_all(const uint16_t* from, float* to, int count) {
-    for (int i = 0; i < count; ++i) to[i] = widen(from[i]);
-}
-
-float widen_float16(uint16_t bits) { return float16_to_float(bits); }
-float widen_bfloat16(uint16_t bits) { return bfloat16_to_float(bits); }
 
 template <class... Model>
 const TileKernel* by_model(ModelList<Model...>) {

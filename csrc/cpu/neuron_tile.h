@@ -6,7 +6,7 @@
 
 namespace snn {
 
-constexpr int kTile = 1024;  // neurons a thread carries through all steps: their state stays in the L1 cache
+constexpr int kTile = 2048;  // neurons a thread carries through all steps: their state stays in the L1 cache
 
 struct Tile {
     int count;
@@ -23,7 +23,8 @@ struct Tile {
 
 // Currents of up to eight steps of a tile.
 struct TileCurrents {
-    const float* step[kMaxInputs][kStepsPerByte];
+    const void* step[kMaxInputs][kStepsPerByte];
+    DType dtype;
 };
 
 // Advances a tile by `steps` <= 8 steps and writes a byte per neuron.

@@ -16,8 +16,8 @@
 namespace snn {
 namespace {
 
-constexpr int64_t kTableBytes = 512 * 1024;   // of the L2 cache
-constexpr int kMostOutputs = kTile / kLanes;  // a fused block is one tile of neurons
+constexpr int64_t kTableBytes = 512 * 1024;                           // of the L2 cache
+constexpr int kMostOutputs = 64, kFusedTile = kMostOutputs * kLanes;  // neurons of a fused block: in the L1 cache
 
 // A block of outputs whose tables one thread keeps in its cache, and the blocks of rows it carries past them.
 struct Job {
@@ -168,7 +168,7 @@ class NeuronBlock {
     NeuronBlock(const SpikeGemmProblem& gemm, const SpikeResidual& residual, const NeuronProblem& neuron)
         : gemm_(gemm), residual_(residual), neuron_(neuron) {
         for (Field* field : fields_)
-            field->values.assign(kTile, field->operand.period == 1 ? field->operand.data[0] : 0.f);
+            field->values.assign(kFusedTile, field->operand.period == 1 ? field->operand.data[0] : 0.f);
     }
 
     NeuronBlock(const NeuronBlock&) = delete;
@@ -201,7 +201,7 @@ class NeuronBlock {
         const int steps = static_cast<int>(std::min<int64_t>(8, gemm_.timesteps - t));
         TileCurrents currents{};
         for (int s = 0; s < steps; ++s) currents.step[0][s] = current + int64_t{s} * tile.count;
-        uint8_t bytes[kTile];
+        uint8_t bytes[kFusedTile];
         kernel_(tile, currents, neuron_.eta + t, steps, bytes);
         for (int64_t n = 0; n < job.outputs; ++n)
             std::memcpy(neuron_.bytes + t / 8 * neuron_.neurons + (job.output + n) * gemm_.rows + row,
