@@ -31,6 +31,8 @@ class TileOperand {
     std::vector<float> values_;
 };
 
+constexpr int64_t kCacheBytes = 16 << 20;  // currents up to this size may still lie in a cache
+
 // One thread's view of the problem and its scratch memory.
 class Worker {
   public:
@@ -67,8 +69,9 @@ class Worker {
   private:
     TileCurrents currents(int64_t t, int steps, int64_t begin) const {
         TileCurrents out{};
-        out.dtype = problem_.dtype;
         const int64_t size = problem_.dtype == DType::float32 ? 4 : 2;
+        out.dtype = problem_.dtype;
+        out.far = problem_.timesteps * problem_.neurons * size > kCacheBytes;
         for (int k = 0; k < problem_.arity; ++k) {
             const NeuronInput& input = problem_.input[k];
             for (int s = 0; s < steps; ++s)

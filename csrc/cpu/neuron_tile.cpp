@@ -19,11 +19,11 @@ SNN_FN void unrolled(std::integer_sequence<int, Step...>, Body body) {
     (body(std::integral_constant<int, Step>{}), ...);
 }
 
-// Neurons are taken in runs: 512 bytes of currents a step, whose spikes are collected as words before they are narrowed
-// to bytes, while currents three runs further on are fetched. The processor's own prefetching does not keep up with
-// eight steps read in turn, and longer runs fetch more at once than it can wait for.
+// Neurons are taken in runs, whose spikes are collected as words before they are narrowed to bytes. Where currents come
+// from memory a run is 512 bytes of each step, and those three runs further on are fetched meanwhile: the processor's
+// own prefetching does not keep up with eight steps read in turn, and longer runs fetch more at once than it waits for.
+constexpr int kRun = 256;  // at most
 constexpr int kRunBytes = 512, kAheadBytes = 3 * kRunBytes, kLineBytes = 64;
-constexpr int kRun = kRunBytes / sizeof(uint16_t);  // at most
 
 float widen_float16(uint16_t bits) { return float16_to_float(bits); }
 float widen_bfloat16(uint16_t bits) { return bfloat16_to_float(bits); }
@@ -47,7 +47,8 @@ RunCurrents run_of(const TileCurrents& currents, int steps, int begin, int count
     for (int k = 0; k < Inputs; ++k)
         for (int s = 0; s < steps; ++s) {
             const char* from = static_cast<const char*>(currents.step[k][s]) + begin * size;
-            for (int i = 0; i < count * size; i += kLineBytes) __builtin_prefetch(from + kAheadBytes + i);
+            for (int i = 0; currents.far && i < count * size; i += kLineBytes)
+                __builtin_prefetch(from + kAheadBytes + i);
             if (currents.dtype == DType::float32) {
                 run.step[k][s] = reinterpret_cast<const float*>(from);
             } else {
@@ -110,7 +111,8 @@ template <class Model>
 void neuron(const Tile& tile, const TileCurrents& currents, const float* eta, int steps, uint8_t* bytes) {
     uint32_t spikes[kRun];
     float widened[Model::inputs][kStepsPerByte][kRun];
-    const int size = currents.dtype == DType::float32 ? sizeof(float) : sizeof(uint16_t), length = kRunBytes / size;
+    const int size = currents.dtype == DType::float32 ? sizeof(float) : sizeof(uint16_t);
+    const int length = currents.far ? kRunBytes / size : kRun;
     for (int begin = 0; begin < tile.count; begin += length) {
         const int count = begin + length < tile.count ? length : tile.count - begin;
         const RunCurrents now = run_of(currents, steps, begin, count, size, widened);

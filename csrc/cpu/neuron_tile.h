@@ -25,6 +25,7 @@ struct Tile {
 struct TileCurrents {
     const void* step[kMaxInputs][kStepsPerByte];
     DType dtype;
+    bool far;  // come from memory: worth fetching ahead
 };
 
 // Advances a tile by `steps` <= 8 steps and writes a byte per neuron.
