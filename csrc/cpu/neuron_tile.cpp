@@ -20,8 +20,9 @@ SNN_FN void unrolled(std::integer_sequence<int, Step...>, Body body) {
 }
 
 // Neurons are taken in runs, whose spikes are collected as words before they are narrowed to bytes. Where currents come
-// from memory a run is 512 bytes of each step, and those three runs further on are fetched meanwhile: the processor's
-// own prefetching does not keep up with eight steps read in turn, and longer runs fetch more at once than it waits for.
+// from memory a run is 512 bytes of each step (of two inputs 256 of each), and those three runs further on are fetched
+// meanwhile: the processor's own prefetching does not keep up with eight steps read in turn, and longer runs fetch more
+// at once than it waits for.
 constexpr int kRun = 256;  // at most
 constexpr int kRunBytes = 512, kAheadBytes = 3 * kRunBytes, kLineBytes = 64;
 
@@ -112,7 +113,7 @@ void neuron(const Tile& tile, const TileCurrents& currents, const float* eta, in
     uint32_t spikes[kRun];
     float widened[Model::inputs][kStepsPerByte][kRun];
     const int size = currents.dtype == DType::float32 ? sizeof(float) : sizeof(uint16_t);
-    const int length = currents.far ? kRunBytes / size : kRun;
+    const int length = currents.far ? kRunBytes / size / Model::inputs : kRun;
     for (int begin = 0; begin < tile.count; begin += length) {
         const int count = begin + length < tile.count ? length : tile.count - begin;
         const RunCurrents now = run_of(currents, steps, begin, count, size, widened);
