@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils import _pytree as pytree
 
 import test_signgd_vector as vector
 from neuron_models import CALLS, assert_same_outcome, currents
@@ -35,6 +36,10 @@ def moved(value, device: str):
     return [tensor.to(device) for tensor in value] if isinstance(value, (list, tuple)) else value.to(device)
 
 
+def on_cpu(train: SpikeTrain, state) -> tuple:
+    return SpikeTrain(train.bytes.cpu(), train.timesteps), pytree.tree_map_only(torch.Tensor, torch.Tensor.cpu, state)
+
+
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_the_bits_of_the_cpu_kernel(name, backend):
     """Of the transcendental activations too: they are the same correctly rounded operations there."""
@@ -54,11 +59,7 @@ def test_the_other_models_give_the_bits_of_the_cpu_kernel(name, backend):
         for size in (7, 4096, 5001):
             current = currents(33, size, dtype=dtype)
             train, state = CALLS[name](current.cuda(), backend=backend)
-            outcome = (
-                SpikeTrain(train.bytes.cpu(), 33),
-                torch.utils._pytree.tree_map(lambda tensor: tensor.cpu(), state),
-            )
-            assert_same_outcome(outcome, CALLS[name](current, backend="cpu"))
+            assert_same_outcome(on_cpu(train, state), CALLS[name](current, backend="cpu"))
 
 
 def test_parallel_neurons_give_the_bits_of_the_reference(backend):
@@ -76,8 +77,7 @@ def test_vector_targets(name, backend):
         )
         rest = {key: moved(value, "cuda") for key, value in call.items()}
         train, state = signgd_vector(rest.pop("current"), rest.pop("eta"), function, **rest, backend=backend)
-        train, state = SpikeTrain(train.bytes.cpu(), 11), torch.utils._pytree.tree_map(torch.Tensor.cpu, state)
-        vector.assert_flips_are_crossings(name, length, train, state, **call)
+        vector.assert_flips_are_crossings(name, length, *on_cpu(train, state), **call)
 
 
 def test_capture_in_a_cuda_graph(backend):
