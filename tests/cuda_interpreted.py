@@ -12,7 +12,7 @@ import torch
 import test_signgd_vector as vector
 from cuda_kernels import cuda_kernels, module
 from neuron_models import CALLS, assert_same_outcome, currents
-from signgd_helpers import DTYPES, STEPS, arguments_for, assert_same, run, seeded
+from signgd_helpers import DTYPES, STEPS, arguments_for, assert_same, broadcast_call, run, seeded
 from snn_kernels import ACTIVATIONS, signgd_vector
 from test_parallel import same_bits
 from test_signgd import OPERAND_SHAPES, memory_formats
@@ -49,16 +49,11 @@ def test_lengths(timesteps):
         same(name, **arguments_for(ACTIVATIONS[name], (600,), timesteps))
 
 
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("shape", OPERAND_SHAPES, ids=str)
-def test_operands_broadcast(shape, layout):
+def test_operands_broadcast(shape, channels_last):
     for name in ("hardtanh", "maximum"):
-        row = ACTIVATIONS[name]
-        arguments = arguments_for(row, (2, 3, 5, 7), 9)
-        arguments["currents"] = [memory_formats(current)[layout] for current in arguments["currents"]]
-        arguments["offset"] = [seeded(*shape, seed=9 + k) for k in range(row.arity)]
-        arguments |= {"scale": seeded(*shape, seed=3).abs(), "v0": seeded(*shape, seed=4)}
-        activation = (name, -seeded(*shape, seed=5).abs(), seeded(*shape, seed=6).abs()) if row.parameters else name
+        activation, arguments = broadcast_call(name, shape, channels_last)
         same(activation, **arguments)
 
 

@@ -68,6 +68,22 @@ def arguments_for(row, shape: tuple[int, ...], timesteps: int, dtype=torch.float
     }
 
 
+def broadcast_call(name: str, shape: tuple[int, ...], channels_last: bool) -> tuple:
+    """An activation with its parameters, and arguments for ``[9, 2, 3, 5, 7]``, all operands of ``shape``."""
+    row = ACTIVATIONS[name]
+    arguments = arguments_for(row, (2, 3, 5, 7), 9)
+    if channels_last:
+        order = (0, 1, 3, 4, 2)
+        arguments["currents"] = [
+            current.permute(order).contiguous().permute(0, 1, 4, 2, 3) for current in arguments["currents"]
+        ]
+    for operand in ("offset", "bias"):
+        arguments[operand] = [seeded(*shape, seed=9 + k) for k in range(row.arity)]
+    arguments |= {"scale": seeded(*shape, seed=3).abs() + 0.1, "v0": seeded(*shape, seed=4)}
+    activation = (name, -seeded(*shape, seed=5).abs(), seeded(*shape, seed=6).abs()) if row.parameters else name
+    return activation, arguments
+
+
 def assert_flips_are_crossings(activation, result: Run, currents, eta, offset, bias, scale, v0) -> None:
     """Replay the run from its own spikes and allow each of them only what ``Activation.band`` does.
 

@@ -13,6 +13,7 @@ from signgd_helpers import (
     assert_flips_are_crossings,
     assert_same,
     bits,
+    broadcast_call,
     run,
     seeded,
 )
@@ -117,18 +118,11 @@ def test_one_current_for_all_steps_is_not_expanded():
 OPERAND_SHAPES = [(), (1,), (7,), (5, 1), (3, 1, 1), (3, 1, 7), (1, 3, 1, 1), (2, 1, 5, 1), (2, 3, 5, 7)]
 
 
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("name", ["hardtanh", "maximum"])
 @pytest.mark.parametrize("shape", OPERAND_SHAPES, ids=str)
-def test_operands_broadcast(name, shape, layout):
-    row = ACTIVATIONS[name]
-    arguments = arguments_for(row, (2, 3, 5, 7), 9)
-    arguments["currents"] = [memory_formats(current)[layout] for current in arguments["currents"]]
-    for operand in ("offset", "bias"):
-        arguments[operand] = [seeded(*shape, seed=9 + k) for k in range(row.arity)]
-    arguments["scale"] = seeded(*shape, seed=3).abs() + 0.1
-    arguments["v0"] = seeded(*shape, seed=4)
-    activation = (name, -seeded(*shape, seed=5).abs(), seeded(*shape, seed=6).abs()) if row.parameters else name
+def test_operands_broadcast(name, shape, channels_last):
+    activation, arguments = broadcast_call(name, shape, channels_last)
     expected = run(activation, backend="reference", **arguments)
     assert_same(run(activation, backend="cpu", **arguments), expected)
     # Expanded over the population by hand, every operand says the same.

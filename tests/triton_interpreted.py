@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import test_signgd_vector as vector
 from neuron_models import CALLS, assert_same_outcome, currents
-from signgd_helpers import DTYPES, EXACT, STEPS, arguments_for, assert_same, run, seeded
+from signgd_helpers import DTYPES, EXACT, STEPS, arguments_for, assert_same, broadcast_call, run, seeded
 from snn_kernels import ACTIVATIONS, NeuronState, backends, signgd_vector
 from test_parallel import same_bits
 from test_signgd import OPERAND_SHAPES, SPECIAL, memory_formats
@@ -74,16 +74,11 @@ def test_sizes_and_lengths(timesteps, size, name):
     same_on_triton_and_cpu(name, **arguments_for(ACTIVATIONS[name], (size,), timesteps))
 
 
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("name", ["hardtanh", "maximum"])
 @pytest.mark.parametrize("shape", OPERAND_SHAPES, ids=str)
-def test_operands_broadcast(name, shape, layout):
-    row = ACTIVATIONS[name]
-    arguments = arguments_for(row, (2, 3, 5, 7), 9)
-    arguments["currents"] = [memory_formats(current)[layout] for current in arguments["currents"]]
-    arguments["offset"] = [seeded(*shape, seed=9 + k) for k in range(row.arity)]
-    arguments |= {"scale": seeded(*shape, seed=3).abs(), "v0": seeded(*shape, seed=4)}
-    activation = (name, -seeded(*shape, seed=5).abs(), seeded(*shape, seed=6).abs()) if row.parameters else name
+def test_operands_broadcast(name, shape, channels_last):
+    activation, arguments = broadcast_call(name, shape, channels_last)
     same_on_triton_and_cpu(activation, **arguments)
 
 

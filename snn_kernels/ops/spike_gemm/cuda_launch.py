@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import Tensor
 
 from ...backends import run_extension
-from ...layout import Order
-from .residual import Residual
-from .tensor_cores import Product, field_of
+from .tensor_cores import Neurons, Product
 
 __all__ = ["FUSES_RESIDUAL", "fragments", "run", "run_signgd", "tile_of"]
 
@@ -65,30 +61,17 @@ def run(product: Product, out: Tensor) -> None:
     run_extension("spike_current", (argument, out.data_ptr(), out.stride(0), out.stride(1)), out.device)
 
 
-def run_signgd(
-    product: Product,
-    timesteps: int,
-    residual: Residual,
-    neuron: Sequence,
-    order: Order,
-    outputs: tuple[Tensor, Tensor, Tensor],
-) -> None:
-    eta, offset, x, scale, parameters, v, activation = neuron
-    train, x_out, v_out = outputs
-    padded = [*parameters, *[scale] * (2 - len(parameters))]
-    fields = [field_of(field, v_out.shape, order) for field in (offset, x, scale, *padded, v)]
-    columns = v_out.shape[order[-1]]
-    argument, _alive = product_of(product, timesteps, columns)
-    shortcut, _alive_as_well = residual.in_rows(columns)
-    eta = eta.contiguous()
+def run_signgd(product: Product, neurons: Neurons) -> None:
+    argument, _alive = product_of(product, neurons.timesteps, neurons.outputs)
+    shortcut, _alive_as_well = neurons.residual.in_rows(neurons.outputs)
     arguments = (
         argument,
         shortcut,
-        activation,
-        eta.data_ptr(),
-        [(data.data_ptr(), stride) for data, stride in fields],
-        x_out.data_ptr(),
-        v_out.data_ptr(),
-        train.data_ptr(),
+        neurons.activation,
+        neurons.eta.data_ptr(),
+        [(data.data_ptr(), stride) for data, stride in neurons.fields],
+        neurons.x_out.data_ptr(),
+        neurons.v_out.data_ptr(),
+        neurons.train.data_ptr(),
     )
-    run_extension("spike_neuron", arguments, v_out.device)
+    run_extension("spike_neuron", arguments, neurons.v_out.device)

@@ -22,10 +22,10 @@ from .residual import Residual
 from .rows import convolution_shape, offsets
 
 __all__ = [
+    "Neurons",
     "Product",
     "convolution",
     "convolution_signgd",
-    "field_of",
     "fuses",
     "halves",
     "linear",
@@ -35,7 +35,7 @@ __all__ = [
 # Each of these backends has a module <backend>_launch with
 #   tile_of(inputs, outputs, timesteps, fused): the sizes of a program's tile, BLOCK_N outputs and BLOCK_K inputs first
 #   run(product, out): write out[T, rows, N], whose outputs lie side by side
-#   run_signgd(product, timesteps, residual, neuron, order, outputs): write train and state, neurons row by row
+#   run_signgd(product, neurons): write their train and state
 #   FUSES_RESIDUAL: whether run_signgd takes a residual that is something
 
 
@@ -55,6 +55,23 @@ class Product(NamedTuple):
     multiplier: Tensor  # [N]
     bias: Tensor  # [N]
     tile: dict[str, int]
+
+
+class Neurons(NamedTuple):
+    """The neurons behind a product, row by row: neuron ``(row, n)`` is number ``row * outputs + n``.
+
+    A field is one value for each output and a row stride of 0, or one for each neuron.
+    """
+
+    timesteps: int
+    outputs: int
+    activation: str
+    eta: Tensor
+    fields: list[tuple[Tensor, int]]  # offset, x, scale, two parameters, v
+    residual: Residual
+    train: Tensor
+    x_out: Tensor
+    v_out: Tensor
 
 
 def launcher(backend: str) -> ModuleType:
@@ -169,12 +186,22 @@ def convolution_product(
     return product(runs, len(row_offsets), row_offsets, 0, block_offsets, taps, bias, amplitude, tile)
 
 
-def field_of(value: Tensor, shape: Sequence[int], order: Order) -> tuple[Tensor, int]:
-    """A field of the neurons as one value for each output (0 from row to row) or one for each neuron."""
-    ordered = value.float().expand(shape).permute(order)
-    if all(stride == 0 or size == 1 for size, stride in zip(ordered.shape[:-1], ordered.stride())):
-        return ordered.flatten(0, -2)[0].contiguous() if ordered.ndim > 1 else ordered.contiguous(), 0
-    return ordered.contiguous(), shape[order[-1]]
+def neurons_of(
+    timesteps: int, residual: Residual, neuron: Sequence, order: Order, outputs: tuple[Tensor, Tensor, Tensor]
+) -> Neurons:
+    """``neuron`` is what the ops' schemas have of it; ``order`` has the features last."""
+    eta, offset, x, scale, parameters, v, activation = neuron
+    shape = outputs[2].shape
+
+    def field(value: Tensor) -> tuple[Tensor, int]:
+        ordered = value.float().expand(shape).permute(order)
+        if all(stride == 0 or size == 1 for size, stride in zip(ordered.shape[:-1], ordered.stride())):
+            return ordered.flatten(0, -2)[0].contiguous() if ordered.ndim > 1 else ordered.contiguous(), 0
+        return ordered.contiguous(), ordered.shape[-1]
+
+    padded = [*parameters, *[scale] * (2 - len(parameters))]
+    fields = [field(value) for value in (offset, x, scale, *padded, v)]
+    return Neurons(timesteps, shape[order[-1]], activation, eta.contiguous(), fields, residual, *outputs)
 
 
 def linear(
@@ -189,10 +216,10 @@ def linear(
 
 
 def linear_signgd(backend: str, bytes, timesteps, weight, bias, amplitude, *fused) -> None:
-    """``fused`` is what ``run_signgd`` takes behind the timesteps."""
+    """``fused`` is what :func:`neurons_of` takes behind the timesteps."""
     launch = launcher(backend)
     tile = launch.tile_of(weight.shape[1], weight.shape[0], timesteps, fused=True)
-    launch.run_signgd(linear_product(bytes, weight, bias, amplitude, tile), timesteps, *fused)
+    launch.run_signgd(linear_product(bytes, weight, bias, amplitude, tile), neurons_of(timesteps, *fused))
 
 
 def convolution(
@@ -230,7 +257,8 @@ def convolution(
 def convolution_signgd(backend: str, bytes, timesteps, weight, bias, amplitude, geometry, *fused) -> None:
     launch = launcher(backend)
     tile = launch.tile_of(weight.shape[1], weight.shape[0], timesteps, fused=True)
-    launch.run_signgd(convolution_product(bytes, weight, bias, amplitude, geometry, tile), timesteps, *fused)
+    product = convolution_product(bytes, weight, bias, amplitude, geometry, tile)
+    launch.run_signgd(product, neurons_of(timesteps, *fused))
 
 
 def fuses(backend: str, residual: Residual) -> bool:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
 
 import torch
 import triton
 from torch import Tensor
 
-from ...layout import Order
 from ...triton_activations import TRITON_ACTIVATIONS
-from .residual import Residual
-from .tensor_cores import Product, field_of
+from .tensor_cores import Neurons, Product
 from .triton_kernel import product_kernel, product_signgd_kernel
 
 __all__ = ["FUSES_RESIDUAL", "run", "run_signgd", "tile_of"]
@@ -80,33 +77,21 @@ def run(product: Product, out: Tensor) -> None:
         )
 
 
-def run_signgd(
-    product: Product,
-    timesteps: int,
-    residual: Residual,
-    neuron: Sequence,
-    order: Order,
-    outputs: tuple[Tensor, Tensor, Tensor],
-) -> None:
-    eta, offset, x, scale, parameters, v, activation = neuron
-    train, x_out, v_out = outputs
-    padded = [*parameters, *[scale] * (2 - len(parameters))]
-    fields = [field_of(field, v_out.shape, order) for field in (offset, x, scale, *padded, v)]
-    columns = v_out.shape[order[-1]]
-    check_row(columns, product)
-    with on_device(v_out):
-        product_signgd_kernel[(tiles_of(product, columns),)](
+def run_signgd(product: Product, neurons: Neurons) -> None:
+    check_row(neurons.outputs, product)
+    with on_device(neurons.v_out):
+        product_signgd_kernel[(tiles_of(product, neurons.outputs),)](
             *operands_of(product),
-            *(value for field in fields for value in field),
-            eta.contiguous(),
-            train,
-            x_out,
-            v_out,
-            timesteps,
+            *(value for field in neurons.fields for value in field),
+            neurons.eta,
+            neurons.train,
+            neurons.x_out,
+            neurons.v_out,
+            neurons.timesteps,
             product.rows,
-            columns,
+            neurons.outputs,
             product.parts.shape[2],
-            H=TRITON_ACTIVATIONS[activation].function,
+            H=TRITON_ACTIVATIONS[neurons.activation].function,
             PARTS=len(product.parts),
             **product.tile,
             **OPTIONS,
