@@ -300,21 +300,26 @@ def test_torch_compile_goes_round_the_network():
     assert len(graphs) == 2
 
 
-def test_memory_does_not_grow_with_time_steps():
-    """The longest train that exists at a time is eight steps long, however many steps are asked for."""
+@pytest.mark.parametrize(("samples", "together"), [(1, 128), (8, 16), (20, 8)])
+def test_memory_does_not_grow_with_time_steps(monkeypatch, samples, together):
+    """The longest train that exists at a time has what 16 samples have in eight steps, or eight of a larger batch."""
     from snn_kernels.ops import neuron as op
 
-    lengths = set()
-    kernel = op._run_extension
+    lengths, kernel = set(), op._run_extension
 
     def spy(currents, *rest):
         lengths.add(len(currents[0]))
         return kernel(currents, *rest)
 
-    snn = convert(gelu_mlp(), [images()], timesteps=100, schedule=Exponential())
-    op._run_extension = spy
-    try:
-        snn(images())
-    finally:
-        op._run_extension = kernel
-    assert max(lengths) == 8
+    snn = convert(gelu_mlp(), [images()], timesteps=300, schedule=Exponential())
+    monkeypatch.setattr(op, "_run_extension", spy)
+    snn(images(samples))
+    assert max(lengths) == together
+
+
+def test_the_steps_that_are_carried_together_do_not_show(monkeypatch):
+    snn = convert(gelu_mlp(), [images()], timesteps=50)
+    together = snn.outputs_at(images(2), steps=[7, 50])
+    monkeypatch.setattr("snn_convert.run.SAMPLE_STEPS", 0)
+    for output, eight_by_eight in zip(together, snn.outputs_at(images(2), steps=[7, 50])):
+        torch.testing.assert_close(output, eight_by_eight, rtol=1e-6, atol=1e-6)

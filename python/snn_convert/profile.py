@@ -52,7 +52,7 @@ class Row:
         neurons: of one sample; 0 for the read-out.
         firing_rate: share of its neurons and steps with a spike; ``None`` for the read-out.
         silent_bytes: share of the bytes of its packed trains (eight steps of a neuron) without a spike.
-        products: how the packed products in front of it were taken, and how often, one for each eight steps: ``fused``
+        products: how the packed products in front of it were taken, and how often (many steps are one call): ``fused``
             with the neurons, ``dense``, ``event`` (for sparse trains) or ``unpack``, see
             :func:`snn_kernels.spike_linear`. Empty where what arrives is no product of a packed train.
         synaptic_operations: spikes that arrive, each times the weights that it meets (AC).

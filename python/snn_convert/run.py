@@ -19,9 +19,19 @@ from .packed import Emission, Product
 if TYPE_CHECKING:
     from .model import SpikingModel
 
-__all__ = ["CHUNK", "Run"]
+__all__ = ["CHUNK", "Run", "steps_together"]
 
-CHUNK = 8  # steps carried through the network at a time: one byte of every neuron's train
+CHUNK = 8  # steps that are carried through the network together, at least: one byte of every neuron's train
+SAMPLE_STEPS = 128  # and what a small batch may come to with more of them
+
+
+def steps_together(samples: int) -> int:
+    """How many steps of a batch are carried through the network together, layer by layer: whole bytes of trains.
+
+    More than eight where the batch is small: what a layer prepares for a call (a product its weights) then serves as
+    many samples and steps as in a larger one, and takes no more memory than 16 samples do.
+    """
+    return max(CHUNK, SAMPLE_STEPS // max(samples, 1) // CHUNK * CHUNK)
 
 
 class Run:
@@ -79,8 +89,9 @@ class Run:
             return pytree.tree_unflatten(self.read_out(), self.model.output_spec)
 
     def _advance_towards(self, step: int) -> int:
-        """Carry one chunk of steps through the network, up to ``step`` at most; returns the step it ends with."""
-        eta = self.model.eta[self.done : min(step, self.done + CHUNK)]
+        """Carry some steps through the network, up to ``step`` at most; returns the step they end with."""
+        samples = max((len(leaf) for leaf in self.inputs if isinstance(leaf, Tensor) and leaf.ndim), default=1)
+        eta = self.model.eta[self.done : min(step, self.done + steps_together(samples))]
         self.engine.run_steps(self.values, partial(self._advance, eta), len(eta))
         return self.done + len(eta)
 
