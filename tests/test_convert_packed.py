@@ -115,7 +115,7 @@ def test_residual_sums_are_part_of_the_fused_op(monkeypatch):
         lambda self, *a, **k: fused.append(self.residual is not None) or original(self, *a, **k),
     )
     snn(x)
-    assert sum(fused) == 2  # the first two sums, of all steps in one
+    assert sum(fused) == 2 * 3  # the first two sums, in three rounds of at most eight steps
     assert_agrees_with_the_oracle(snn, model, x, [20])
 
 
@@ -154,8 +154,8 @@ def test_a_residual_train_gives_the_bits_of_its_currents(monkeypatch, network, r
 
     monkeypatch.setattr(packed.Product, "fires", fires)
     outputs = steps_of(model, x, recipe=recipe)
-    # One sum of each network adds a train with a scale a feature, in three rounds; the paper's scales are one a neuron.
-    assert sum(residuals) == (3 if recipe == "default" else 0)
+    # One sum of each network adds a train with a scale a feature, in four rounds; the paper's scales are one a neuron.
+    assert sum(residuals) == (4 if recipe == "default" else 0)
     monkeypatch.setattr(packed, "_amplitude_in_sum", lambda *_: None)
     residuals.clear()
     for output, dense in zip(outputs, steps_of(model, x, recipe=recipe)):
