@@ -14,7 +14,7 @@ from snn_kernels.ops.parallel.reference import count_reference
 from snn_kernels.ops.vector.reference import vector_target
 
 from .libraries import others
-from .runner import Comparison, Setting, Work
+from .runner import Comparison, Setting, Work, compiled
 
 __all__ = ["dynamics"]
 
@@ -151,8 +151,8 @@ def _comparison(name: str, neuron: Dynamics, current: Tensor, eta: Tensor, setti
     variants = {"eager loop": lambda: neuron.loop(current, eta)}
     if setting.compiles:
         # Spikes as floats are what the compiler makes most of.
-        compiled = torch.compile(neuron.form or neuron.loop, dynamic=False)
-        variants["compiled loop"] = lambda: compiled(current, eta, torch.float32)
+        loop = compiled(neuron.form or neuron.loop)
+        variants["compiled loop"] = lambda: loop(current, eta, torch.float32)
     for backend in setting.kernels:
         variants[f"snn_kernels {backend}"] = lambda backend=backend: neuron.call(current, eta, backend=backend)
     if neuron.hard is not None:

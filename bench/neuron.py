@@ -13,7 +13,7 @@ from snn_kernels.ops.neuron.reference import Momentum, Operands, State, neuron_l
 from .dynamics import same_spikes
 from .graphs import graphs
 from .libraries import flexsn
-from .runner import Comparison, Missing, Setting, Variant, Work
+from .runner import Comparison, Missing, Setting, Variant, Work, compiled
 
 __all__ = ["dense_loop", "functions", "growth", "neuron"]
 
@@ -98,7 +98,7 @@ def _rivals(
         "copy_": Variant(lambda: copy.copy_(currents[0]), Work(2 * copy.nbytes)),
     }
     if setting.compiles:
-        loop = torch.compile(dense_loop)
+        loop = compiled(dense_loop)
         found["compiled loop"] = lambda: loop(currents, eta, function)
     return found
 

@@ -9,7 +9,7 @@ import torch
 import snn_kernels as sk
 from snn_kernels.ops.packing.reference import pack_reference, unpack_reference
 
-from .runner import Comparison, Setting, Work
+from .runner import Comparison, Setting, Work, compiled
 
 __all__ = ["packing"]
 
@@ -38,8 +38,8 @@ def _both(spikes: torch.Tensor, setting: Setting) -> Iterator[Comparison]:
         "snn_kernels": lambda: sk.unpack(train, dtype),
     }
     if setting.compiles:
-        compiled_pack = torch.compile(pack_reference, dynamic=False)
-        compiled_unpack = torch.compile(unpack_reference, dynamic=False)
+        compiled_pack = compiled(pack_reference)
+        compiled_unpack = compiled(unpack_reference)
         pack["PyTorch, compiled"] = lambda: compiled_pack(spikes)
         unpack["PyTorch, compiled"] = lambda: compiled_unpack(train.bytes, timesteps, dtype)
     baseline = "PyTorch, compiled" if setting.compiles else "PyTorch"

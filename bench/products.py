@@ -13,7 +13,7 @@ import snn_kernels as sk
 
 from .dynamics import same_spikes
 from .neuron import dense_loop
-from .runner import Comparison, Setting, Work
+from .runner import Comparison, Setting, Work, compiled
 
 __all__ = ["convolution", "density", "fused", "linear"]
 
@@ -204,14 +204,14 @@ def fused(setting: Setting) -> Iterator[Comparison]:
     ways = _fusing(setting).items()
     layers = {f"apart{tag}": partial(apart, backend=backend) for tag, backend in ways}
     layers |= {f"fused{tag}": partial(in_one, backend=backend) for tag, backend in ways}
-    compiled = torch.compile(dense_loop)
+    loop = compiled(dense_loop)
     for rows, inputs, outputs in _linear(setting):
         train = _train(rows // STEPS, inputs, device=setting.device)
         weight = _weight(outputs, inputs, device=setting.device)
         dense = train.unpack(weight.dtype)
         variants = {"torch.mm, signgd": lambda d=dense, w=weight: sk.signgd(d @ w.t(), eta, "relu")}
         if setting.device == "cuda" and setting.compiles:
-            variants["torch.mm, compiled loop"] = lambda d=dense, w=weight: compiled([d @ w.t()], eta, torch.relu)
+            variants["torch.mm, compiled loop"] = lambda d=dense, w=weight: loop([d @ w.t()], eta, torch.relu)
         variants |= {name: partial(layer, train, weight) for name, layer in layers.items()}
         case = f"linear rows={rows}, K={inputs}, N={outputs}"
         yield _fused(case, variants, train, weight, (rows, inputs, outputs), rows)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
+import torch._dynamo.config
 
 from snn_kernels import backends
 
@@ -17,7 +18,7 @@ from .memory import peak_bytes
 from .results import Row
 from .roofline import Roofline
 
-__all__ = ["Comparison", "Missing", "Setting", "Variant", "Work", "measure", "unavailable"]
+__all__ = ["Comparison", "Missing", "Setting", "Variant", "Work", "compiled", "measure", "unavailable"]
 
 # A timing of less than this many seconds is made of several calls: the clock and the caches need that much to settle.
 SHORTEST = 1e-3
@@ -52,6 +53,16 @@ class Setting:
     def compiles(self) -> bool:
         """Whether loops are compiled too, which takes seconds each."""
         return self.size != "tiny"
+
+
+def compiled(function: Callable) -> Callable:
+    """Under ``torch.compile``, anew for each shape, and never silently the function itself.
+
+    After a few shapes the compiler would give up on one for sizes, and after a few more on compiling.
+    """
+    torch._dynamo.config.recompile_limit = 64
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
+    return torch.compile(function, dynamic=False)
 
 
 class Work(NamedTuple):

@@ -164,15 +164,15 @@ inline SpikeCurrentProblem spike_current_problem(const SpikeProductArgument& pro
     return {spike_product(product), pointer<float>(current), step_stride, row_stride};
 }
 
-using SpikeShortcutArgument = std::tuple<Address, Address, int64_t, int64_t, Address>;  // SpikeShortcut
+using ResidualRowsArgument = std::tuple<Address, Address, int64_t, int64_t, Address>;  // ResidualRows
 
 // `fields` are offset, x, scale, the parameters and v.
 inline SpikeNeuronProblem spike_neuron_problem(const SpikeProductArgument& product,
-                                               const SpikeShortcutArgument& shortcut, const std::string& model,
+                                               const ResidualRowsArgument& residual, const std::string& model,
                                                Address eta, const std::vector<FieldArgument>& fields, Address x_out,
                                                Address v_out, Address bytes) {
     if (fields.size() != 4 + kParameters) throw std::invalid_argument("fields: wrong number");
-    const auto& [current, train, step_stride, row_stride, amplitude] = shortcut;
+    const auto& [current, train, step_stride, row_stride, amplitude] = residual;
     const auto field = [&](size_t k) { return NeuronField{pointer<const float>(fields[k].first), fields[k].second}; };
     return {spike_product(product),
             {pointer<const float>(current), pointer<const uint8_t>(train), step_stride, row_stride,

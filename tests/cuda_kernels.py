@@ -7,6 +7,7 @@ import functools
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
@@ -21,8 +22,11 @@ def module() -> ModuleType:
 
 
 @contextlib.contextmanager
-def cuda_kernels():
-    """Within it the backend ``cpu`` runs CUDA's kernels, and ``cuda`` can be named for tensors on the CPU."""
+def kernels_of(backend: str) -> Iterator[None]:
+    """Within it the backend runs for tensors on the CPU: Triton's by its interpreter, ``cuda`` by the emulation."""
+    if backend != "cuda":
+        yield
+        return
     backends = sys.modules["snn_kernels.backends"]  # the package's attribute of that name is the function
     home_of = backends.home_of
     with pytest.MonkeyPatch.context() as patch:

@@ -67,8 +67,8 @@ def passed(tests: str, module: Path) -> int:
 
 
 def test_neurons_give_the_bits_of_the_cpu_kernels(module):
-    assert passed("cuda_interpreted.py", module) > len(ACTIVATIONS)
+    assert passed("neurons_without_gpu.py", module) > 3 * len(ACTIVATIONS)
 
 
 def test_products_agree_with_float64_and_fused_with_apart(module):
-    assert passed("tensor_core_products.py", module) >= 30
+    assert passed("products_without_gpu.py", module) >= 30

@@ -71,6 +71,16 @@ def test_every_tile_and_thread_boundary(three_threads):
         assert_same(run("relu", backend="cpu", **arguments), run("relu", backend="reference", **arguments))
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "dtype"),
+    [("relu", 500_001, torch.float32), ("relu", 1_000_001, torch.bfloat16), ("maximum", 500_001, torch.float32)],
+)
+def test_currents_that_no_cache_holds(name, size, dtype, three_threads):
+    """More than 16 MB an input, which the CPU kernel fetches ahead, in other runs of neurons."""
+    arguments = arguments_for(ACTIVATIONS[name], (size,), 9, dtype)
+    assert_same(run(name, backend="cpu", **arguments), run(name, backend="reference", **arguments))
+
+
 def memory_formats(tensor: torch.Tensor) -> dict[str, torch.Tensor]:
     """The same ``[T, B, C, H, W]`` numbers in different places."""
     t, b, c, h, w = tensor.shape

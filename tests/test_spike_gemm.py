@@ -230,6 +230,12 @@ FIELDS = {
 }  # fmt: skip
 
 
+def assert_same_neurons(found: tuple, wanted: tuple) -> None:
+    assert torch.equal(found[0].bytes, wanted[0].bytes)
+    assert torch.equal(found[1].x, wanted[1].x)
+    assert torch.equal(found[1].v, wanted[1].v)
+
+
 @pytest.mark.parametrize("timesteps", [1, 7, 8, 9, 33])
 @pytest.mark.parametrize("fields", FIELDS)
 @pytest.mark.parametrize("activation", ["relu", "gelu", ("leaky_relu", random(33).abs())])
@@ -238,21 +244,17 @@ def test_fused_linear_is_the_two_apart(timesteps, fields, activation, three_thre
     eta, fields = sk.schedules.Exponential(0.4, 0.9).table(timesteps), FIELDS[fields]
     current = sk.spike_linear(train, weight, bias, amplitude=0.5, method="dense")
     neuron = {("bias" if name == "x0" else name): value for name, value in fields.items()}
-    spikes, state = sk.signgd(current, eta, activation, **neuron)
-    fused, fused_state = sk.spike_linear_signgd(train, weight, bias, eta, activation, amplitude=0.5, **fields)
-    assert torch.equal(fused.bytes, spikes.bytes)
-    assert torch.equal(fused_state.x, state.x)
-    assert torch.equal(fused_state.v, state.v)
+    apart = sk.signgd(current, eta, activation, **neuron)
+    assert_same_neurons(sk.spike_linear_signgd(train, weight, bias, eta, activation, amplitude=0.5, **fields), apart)
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_fused_convolution_is_the_two_apart(geometry, three_threads):
     train, weight, bias = random_train(12, 3, 4, 9, 7), random(8, 4 // geometry.get("groups", 1), 3, 2) / 4, random(8)
     eta, offset = sk.schedules.Exponential(0.4, 0.9).table(12), random(8, 1, 1)
-    spikes, state = sk.signgd(sk.spike_conv2d(train, weight, bias, **geometry), eta, "relu", offset=offset)
-    fused, fused_state = sk.spike_conv2d_signgd(train, weight, bias, eta, "relu", **geometry, offset=offset)
-    assert torch.equal(fused.bytes, spikes.bytes)
-    assert torch.equal(fused_state.v, state.v)
+    apart = sk.signgd(sk.spike_conv2d(train, weight, bias, **geometry), eta, "relu", offset=offset)
+    fused = sk.spike_conv2d_signgd(train, weight, bias, eta, "relu", **geometry, offset=offset)
+    assert_same_neurons(fused, apart)
 
 
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
@@ -293,12 +295,6 @@ def laid_out(train: sk.SpikeTrain, layout: str) -> sk.SpikeTrain:
     return sk.SpikeTrain(LAYOUTS[layout](train).bytes, train.timesteps)
 
 
-def assert_same_neurons(found: tuple, wanted: tuple) -> None:
-    assert torch.equal(found[0].bytes, wanted[0].bytes)
-    assert torch.equal(found[1].x, wanted[1].x)
-    assert torch.equal(found[1].v, wanted[1].v)
-
-
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
 @pytest.mark.parametrize("timesteps", [0, 1, 7, 8, 9, 33])
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -326,6 +322,25 @@ def test_a_packed_residual_of_a_convolution_is_the_dense_one(geometry, layout, b
     )
     packed = {"residual": laid_out(shortcut, layout), "residual_amplitude": amplitude}
     assert_same_neurons(sk.spike_conv2d_signgd(*arguments, **geometry, **packed, backend=backend), wanted)
+
+
+def assert_fused(monkeypatch, backend: str, residuals: bool) -> None:
+    """No currents are made between a product and its neurons."""
+    monkeypatch.delattr("snn_kernels.ops.spike_gemm.fused._apart", raising=False)
+    eta = sk.schedules.Exponential(0.4, 0.9).table(9)
+    for op, train, weight, out in (
+        (sk.spike_linear_signgd, random_train(9, 3, 20), random(12, 20), (3, 12)),
+        (sk.spike_conv2d_signgd, random_train(9, 2, 4, 5, 6), random(12, 4, 2, 2), (2, 12, 4, 5)),
+    ):
+        shortcut = random_train(9, *out)
+        for residual in (None, *((shortcut, shortcut.unpack()) if residuals else ())):
+            assert op(train, weight, None, eta, "relu", residual=residual, backend=backend)[0].shape == out
+
+
+def test_nothing_runs_apart(monkeypatch):
+    assert_fused(monkeypatch, "cpu", residuals=True)
+    with pytest.raises(NameError, match="_apart"):
+        assert_fused(monkeypatch, "reference", residuals=True)
 
 
 def test_fused_state_is_passed_on():

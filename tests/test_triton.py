@@ -47,10 +47,10 @@ COMPILED = [
 
 
 def test_the_interpreter_gives_the_bits_of_the_cpu_kernel():
-    """All of tests/triton_interpreted.py; Triton reads TRITON_INTERPRET once, when a kernel is defined."""
-    tests = Path(__file__).with_name("triton_interpreted.py")
+    """All of tests/neurons_without_gpu.py; Triton reads TRITON_INTERPRET once, when a kernel is defined."""
+    tests = Path(__file__).with_name("neurons_without_gpu.py")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests)]
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "BACKEND": "triton"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     summary = done.stdout.strip().splitlines()[-1]

@@ -40,7 +40,7 @@ COMPILED = [
 
 
 def test_the_interpreter_agrees_with_float64_and_fused_with_apart():
-    tests = Path(__file__).with_name("tensor_core_products.py")
+    tests = Path(__file__).with_name("products_without_gpu.py")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests)]
     environment = {**os.environ, "TRITON_INTERPRET": "1", "BACKEND": "triton"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)

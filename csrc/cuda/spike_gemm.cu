@@ -18,9 +18,9 @@ void run(const SpikeNeuronProblem& p, cudaStream_t stream) {
                  aligned_to(p.bytes, kRun);
     for (const NeuronField& field : {p.offset, p.x, p.scale, p.parameter[0], p.parameter[1], p.v})
         whole = whole && aligned_to(field.data, 16) && field.row_stride % kRun == 0;
-    const SpikeShortcut& from = p.shortcut;
-    whole = whole && aligned_to(from.current, 16) && aligned_to(from.amplitude, 16) && aligned_to(from.bytes, kRun) &&
-            from.step_stride % kRun == 0 && from.row_stride % kRun == 0;
+    const ResidualRows& residual = p.residual;
+    whole = whole && aligned_to(residual.current, 16) && aligned_to(residual.amplitude, 16) &&
+            aligned_to(residual.bytes, kRun) && residual.step_stride % kRun == 0 && residual.row_stride % kRun == 0;
     launch("spike_neuron", spike_neuron_kernel<Model>, tiles_of(p.product), stream, p, whole);
 }
 

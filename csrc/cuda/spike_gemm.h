@@ -44,7 +44,7 @@ struct NeuronField {
 
 // What is added to the currents of neuron (row, n), at `row * row_stride + n` of each step or byte group: currents, or
 // a train whose spikes are worth `amplitude`. Null for nothing.
-struct SpikeShortcut {
+struct ResidualRows {
     const float* current;
     const uint8_t* bytes;
     int64_t step_stride;  // from step to step or from byte group to byte group
@@ -55,7 +55,7 @@ struct SpikeShortcut {
 // Neuron (row, n) is number row * outputs + n of x_out, v_out and each byte group of bytes.
 struct SpikeNeuronProblem {
     SpikeProduct product;
-    SpikeShortcut shortcut;
+    ResidualRows residual;
     int model;  // index into Models: signGD of one input, without momentum
     const float* eta;
     NeuronField offset, x, scale, parameter[kParameters], v;

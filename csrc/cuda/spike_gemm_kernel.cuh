@@ -214,13 +214,13 @@ __global__ void __launch_bounds__(kThreads, 2) spike_neuron_kernel(const SpikeNe
             load(out.scale, row, output, count, scale);
             load(out.parameter[0], row, output, count, a);
             load(out.parameter[1], row, output, count, b);
-            const SpikeShortcut& from = out.shortcut;
-            const int64_t beside = row * from.row_stride + output;
-            uint32_t shortcut[kRun];
+            const ResidualRows& residual = out.residual;
+            const int64_t beside = row * residual.row_stride + output;
+            uint32_t residual_byte[kRun];
             float amplitude[kRun];
-            if (from.bytes) {
-                load_bytes(from.bytes + group * from.step_stride + beside, shortcut, count, whole);
-                load_run(from.amplitude + output, count, whole, amplitude);
+            if (residual.bytes) {
+                load_bytes(residual.bytes + group * residual.step_stride + beside, residual_byte, count, whole);
+                load_run(residual.amplitude + output, count, whole, amplitude);
             }
             Neuron neuron[kRun];
 #pragma unroll
@@ -236,12 +236,13 @@ __global__ void __launch_bounds__(kThreads, 2) spike_neuron_kernel(const SpikeNe
                 const int64_t t = group * kStepsPerByte + s;
                 const Step at = {__ldg(out.eta + t), 0.f, 0.f};
                 float added[kRun];
-                if (from.current) load_run(from.current + t * from.step_stride + beside, count, whole, added);
+                if (residual.current)
+                    load_run(residual.current + t * residual.step_stride + beside, count, whole, added);
 #pragma unroll
                 for (int i = 0; i < kRun; ++i) {
                     float current = sums.current(s, half, run * kRun + i, multiplier[i], bias[i]);
-                    if (from.current) current += added[i];
-                    if (from.bytes) current += shortcut[i] >> s & 1 ? amplitude[i] : 0.f;
+                    if (residual.current) current += added[i];
+                    if (residual.bytes) current += residual_byte[i] >> s & 1 ? amplitude[i] : 0.f;
                     byte[i] |= Model::step(neuron[i], current, current, at) ? 1u << s : 0u;
                 }
             }

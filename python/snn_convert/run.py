@@ -19,7 +19,7 @@ from .packed import Emission, Product
 if TYPE_CHECKING:
     from .model import SpikingModel
 
-__all__ = ["CHUNK", "Run", "steps_together"]
+__all__ = ["CHUNK", "Run"]
 
 CHUNK = 8  # steps that are carried through the network together, at least: one byte of every neuron's train
 SAMPLE_STEPS = 64  # and what a small batch may come to with more of them

@@ -63,10 +63,10 @@ def run(product: Product, out: Tensor) -> None:
 
 def run_signgd(product: Product, neurons: Neurons) -> None:
     argument, _alive = product_of(product, neurons.timesteps, neurons.outputs)
-    shortcut, _alive_as_well = neurons.residual.in_rows(neurons.outputs)
+    residual, _alive_as_well = neurons.residual.in_rows(neurons.outputs)
     arguments = (
         argument,
-        shortcut,
+        residual,
         neurons.activation,
         neurons.eta.data_ptr(),
         [(data.data_ptr(), stride) for data, stride in neurons.fields],

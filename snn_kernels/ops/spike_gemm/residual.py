@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -82,10 +83,12 @@ class Residual(NamedTuple):
         return current, (*where, 0 if amplitude is None else amplitude.data_ptr()), (rows, amplitude)
 
     def in_rows(self, outputs: int) -> tuple[tuple, tuple[Tensor | None, ...]]:
-        """``SpikeShortcutArgument`` of csrc/arguments.h, and the tensors whose addresses it holds."""
+        """``ResidualRowsArgument`` of csrc/arguments.h, and the tensors whose addresses it holds."""
         if self.value is None:
             return (0, 0, 0, 0, 0), ()
-        rows = self.value.movedim(self.feature_dim, -1).flatten(1, -2)
+        features_last = self.value.movedim(self.feature_dim, -1)
+        steps, *batch, features = features_last.shape
+        rows = features_last.reshape(steps, math.prod(batch), features)
         if rows.stride(-1) != 1:
             rows = rows.contiguous()
         address, strides = rows.data_ptr(), rows.stride()[:2]

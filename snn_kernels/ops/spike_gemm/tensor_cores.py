@@ -32,7 +32,7 @@ __all__ = [
     "linear_signgd",
 ]
 
-# Each of these backends has a module <backend>_launch with
+# Each of TENSOR_CORE_BACKENDS has a module <backend>_launch with
 #   tile_of(inputs, outputs, timesteps, fused): the sizes of a program's tile, BLOCK_N outputs and BLOCK_K inputs first
 #   run(product, out): write out[T, rows, N], whose outputs lie side by side
 #   run_signgd(product, neurons): write their train and state

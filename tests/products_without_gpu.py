@@ -4,7 +4,6 @@ tests/test_triton_products.py runs this file in Triton's interpreter, tests/test
 for the CPU. Against float64, and the fused ops against the two apart on the same backend, bit for bit.
 """
 
-import contextlib
 import os
 
 import pytest
@@ -12,9 +11,17 @@ import torch
 import torch.nn.functional as F
 
 import snn_kernels as sk
-from cuda_kernels import cuda_kernels
+from cuda_kernels import kernels_of
 from snn_kernels.ops.spike_gemm.tensor_cores import halves
-from test_spike_gemm import FIELDS, GEOMETRIES, assert_like_a_float32_product, random, random_train
+from test_spike_gemm import (
+    FIELDS,
+    GEOMETRIES,
+    assert_fused,
+    assert_like_a_float32_product,
+    assert_same_neurons,
+    random,
+    random_train,
+)
 
 BACKEND = os.environ["BACKEND"]
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
@@ -22,7 +29,7 @@ DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 
 @pytest.fixture(autouse=True)
 def backend_here():
-    with cuda_kernels() if BACKEND == "cuda" else contextlib.nullcontext():
+    with kernels_of(BACKEND):
         yield
 
 
@@ -96,11 +103,9 @@ def test_convolution(geometry):
     assert_like_a_float32_product(output, wanted, weight[0].numel())
     assert output[0].is_contiguous(memory_format=torch.channels_last)
     eta, offset = sk.schedules.Exponential(0.4, 0.9).table(9), random(8, 1, 1)
-    spikes, state = sk.signgd(output, eta, "relu", offset=offset, backend=BACKEND)
-    fused, fused_state = sk.spike_conv2d_signgd(train, weight, bias, eta, "relu", **options, offset=offset)
-    assert torch.equal(fused.bytes, spikes.bytes)
-    assert torch.equal(fused_state.x, state.x)
-    assert torch.equal(fused_state.v, state.v)
+    apart = sk.signgd(output, eta, "relu", offset=offset, backend=BACKEND)
+    fused = sk.spike_conv2d_signgd(train, weight, bias, eta, "relu", **options, offset=offset)
+    assert_same_neurons(fused, apart)
 
 
 def test_convolution_1d_and_more_channels_than_a_block():
@@ -126,12 +131,27 @@ def test_fused_linear_is_the_two_apart(timesteps, dtype, activation):
     mixed = {"offset": random(33), "scale": random(17, 1).abs() + 0.1, "x0": random(17, 33), "v0": 0.2}
     for fields in (*FIELDS.values(), mixed):
         neuron = {("bias" if name == "x0" else name): value for name, value in fields.items()}
-        spikes, state = sk.signgd(current, eta, activation, **neuron, backend=BACKEND)
+        apart = sk.signgd(current, eta, activation, **neuron, backend=BACKEND)
         options = {"amplitude": 0.5, "backend": BACKEND, **fields}
-        fused, fused_state = sk.spike_linear_signgd(train, weight, bias, eta, activation, **options)
-        assert torch.equal(fused.bytes, spikes.bytes)
-        assert torch.equal(fused_state.x, state.x)
-        assert torch.equal(fused_state.v, state.v)
+        fused = sk.spike_linear_signgd(train, weight, bias, eta, activation, **options)
+        assert_same_neurons(fused, apart)
+
+
+def test_nothing_runs_apart(monkeypatch):
+    assert_fused(monkeypatch, BACKEND, residuals=BACKEND == "cuda")
+
+
+def test_residuals_of_one_row_and_of_no_steps():
+    weight, options = random(5, 20), {"backend": BACKEND}
+    for timesteps, batch in ((9, ()), (0, (3,)), (0, ())):
+        eta = sk.schedules.Exponential(0.4, 0.9).table(timesteps)
+        train, shortcut = random_train(timesteps, *batch, 20), random_train(timesteps, *batch, 5, seed=6)
+        current = sk.spike_linear(train, weight, **options)
+        wanted = sk.signgd(current + shortcut.unpack(), eta, "relu", **options)
+        for residual in (shortcut, shortcut.unpack()):
+            assert_same_neurons(
+                sk.spike_linear_signgd(train, weight, None, eta, "relu", residual=residual, **options), wanted
+            )
 
 
 @pytest.mark.parametrize("outputs", [5, 40])
@@ -150,12 +170,9 @@ def test_residuals(outputs):
         worth = amplitude.reshape(-1, *(1,) * (train.bytes.ndim - 3)) if feature_dim == 1 else amplitude
         for packed in (shortcut, in_rows):
             dense = packed.unpack() * worth
-            wanted, wanted_state = sk.signgd(current + dense, eta, "relu", **options)
+            wanted = sk.signgd(current + dense, eta, "relu", **options)
             for residual in ({"residual": dense}, {"residual": packed, "residual_amplitude": amplitude}):
-                spikes, state = op(train, weight, None, eta, "relu", **residual, **options)
-                assert torch.equal(spikes.bytes, wanted.bytes)
-                assert torch.equal(state.x, wanted_state.x)
-                assert torch.equal(state.v, wanted_state.v)
+                assert_same_neurons(op(train, weight, None, eta, "relu", **residual, **options), wanted)
         unit, _ = op(train, weight, None, eta, "relu", residual=shortcut, **options)
         assert torch.equal(unit.bytes, sk.signgd(current + shortcut.unpack(), eta, "relu", **options)[0].bytes)
 
