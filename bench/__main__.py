@@ -20,6 +20,7 @@ from rich.table import Table
 from . import compare, roofline
 from .experiments import EXPERIMENTS
 from .machine import file_name, machine
+from .memory import keep_memory
 from .render import COLUMNS, cells, render
 from .results import Row, load, store
 from .runner import Setting, measure
@@ -62,6 +63,7 @@ def run(names: Sequence[str], setting: Setting, path: Path, console: Console, re
     """Measure the experiments, each stored as soon as it is complete; then draw the file."""
     if resume:
         names = [name for name in names if name not in _measured(path)]
+    kept = keep_memory()
     ceiling = roofline.measured(setting.device, setting.size == "tiny")
     rounds, seconds = EFFORT[setting.size]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -73,7 +75,7 @@ def run(names: Sequence[str], setting: Setting, path: Path, console: Console, re
             for comparison in EXPERIMENTS[name].comparisons(setting):
                 rows += measure(name, comparison, ceiling, rounds, seconds)
                 progress.update(current, advance=1, description=f"{name}: {comparison.case}")
-            where = {**machine(), "size": setting.size, **asdict(ceiling)}
+            where = {**machine(), "memory": "kept" if kept else "given back", "size": setting.size, **asdict(ceiling)}
             for row in rows:
                 row.machine = where
             store(path, rows, whole=setting.size == "full")

@@ -87,6 +87,25 @@ def _vector(name: str, eps: float = 0.0):
     return unrolled(step, decodes=True)
 
 
+def _product() -> Dynamics:
+    """Of matrices of 64 vectors with their transposes, as in attention."""
+
+    def matrices(current: Tensor) -> Tensor:
+        return current.unflatten(-2, (-1, 64))
+
+    def step(current: Tensor, eta: Tensor, state: State) -> tuple[Tensor, State]:
+        one = torch.ones((), device=current.device)
+        return signgd_step([current], eta, lambda x: x @ x.mT, Operands([one], one), state)
+
+    loop = unrolled(step, decodes=True)
+    return Dynamics(
+        lambda c, eta, backend: sk.signgd_matmul(matrices(c), matrices(c).mT, eta, backend=backend)[0],
+        lambda c, eta, dtype=torch.bool: loop(matrices(c), eta, dtype),
+        operations=8 + 2 * 64,
+        flips=1e-3,  # sums in another order, as below
+    )
+
+
 def _membrane(call: Callable, name: str, tau: float | None, hard: bool) -> Dynamics:
     threshold = 1.0 if tau is None else LEVEL
     leading, parameters = ((), ()) if tau is None else ((tau,), (1 / tau, 0.0))
@@ -132,13 +151,14 @@ def _neurons() -> dict[str, Dynamics]:
             )
             for name, eps in (("softmax", 0.0), ("layer_norm", 1e-5))
         },
+        "signgd_matmul": _product(),
     }
 
 
 def dynamics(setting: Setting) -> Iterator[Comparison]:
     """Every neuron of the family in float32, as vectors of 64 where it is one of vectors."""
     # A loop over 32 steps takes a quarter of a minute to compile.
-    for timesteps, vectors in setting.choose(((9, 4),), ((8, 2**12),), ((32, 2**12),)):
+    for timesteps, vectors in setting.choose(((9, 64),), ((8, 2**12),), ((32, 2**12),)):
         generator = torch.Generator().manual_seed(0)
         eta = sk.schedules.Exponential().table(timesteps).to(setting.device)
         current = torch.rand(timesteps, vectors, 64, generator=generator).to(setting.device)

@@ -59,7 +59,7 @@ EXPERIMENTS = {
     "growth": Experiment(growth, "cost of the signGD neuron against T and against N", EAGER),
     "dynamics": Experiment(
         dynamics,
-        "the other neurons: subgradient, integrate-and-fire, parallel, momentum, whole-vector targets",
+        "the other neurons: subgradient, integrate-and-fire, parallel, momentum, whole-vector targets, products",
         f"{LOOP} SpikingJelly, snnTorch and Norse have integrate-and-fire neurons and are trained with, so that they "
         "keep spikes as floats; here they run without gradients.",
     ),

@@ -1,7 +1,8 @@
-"""The most memory that a call holds at a time."""
+"""The most memory that a call holds at a time, and how the C library comes by it."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Callable
 from itertools import accumulate
@@ -10,10 +11,24 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-__all__ = ["peak_bytes"]
+__all__ = ["keep_memory", "peak_bytes"]
 
 # The profiler's own messages, which it writes to the terminal, are of lower levels.
 os.environ.setdefault("KINETO_LOG_LEVEL", "6")
+
+
+def keep_memory() -> bool:
+    """Let glibc keep the memory of freed tensors in the process, as the allocators do that PyTorch's guide to speed on
+    CPUs advises; whether it does. Otherwise a large tensor is new pages at every call, or not, as the process' past has
+    it, and writing to them takes several times as long as what is measured.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):  # no glibc
+        return False
+    most = 2**31 - 1
+    mmap_max, trim_threshold, top_pad = -4, -1, -2
+    return all(mallopt(*option) == 1 for option in ((mmap_max, 0), (trim_threshold, most), (top_pad, 64 << 20)))
 
 
 def peak_bytes(run: Callable[[], Any]) -> int:

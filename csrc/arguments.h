@@ -109,11 +109,25 @@ inline ParallelProblem parallel_problem(const std::string& dtype, int64_t timest
     return problem;
 }
 
+// dtype of the currents or uint8 for a train, data, stride, amplitude
+using SourceArgument = std::tuple<std::string, Address, int64_t, OperandArgument>;
+
+inline Input input_of(const SourceArgument& argument) {
+    const auto& [dtype, data, stride, amplitude] = argument;
+    if (dtype == "uint8") return {DType::float32, nullptr, pointer<const uint8_t>(data), stride, operand(amplitude)};
+    return {dtype_of(dtype), pointer<const void>(data), nullptr, stride, operand(amplitude)};
+}
+
+inline DecodeProblem decode_problem(int64_t timesteps, int64_t neurons, Address eta, const SourceArgument& input,
+                                    const OperandArgument& offset, const OperandArgument& x, Address out) {
+    return {timesteps,       neurons,    pointer<const float>(eta), input_of(input),
+            operand(offset), operand(x), pointer<float>(out)};
+}
+
 // Neurons whose target is a function of their vector; `sizes` are the steps, the neurons and a vector's length,
 // `operands` offset, scale, a, b, x and v.
-inline VectorProblem vector_problem(const std::string& function, const std::string& dtype,
-                                    const std::tuple<int64_t, int64_t, int64_t>& sizes, Address eta, float eps,
-                                    const std::pair<Address, int64_t>& current,
+inline VectorProblem vector_problem(const std::string& function, const std::tuple<int64_t, int64_t, int64_t>& sizes,
+                                    Address eta, float eps, const SourceArgument& input,
                                     const std::vector<OperandArgument>& operands, Address x_out, Address v_out,
                                     Address bytes) {
     VectorProblem problem{};
@@ -121,11 +135,10 @@ inline VectorProblem vector_problem(const std::string& function, const std::stri
     if (found == std::end(kVectorFunctions)) throw std::invalid_argument("function: _C knows no " + function);
     if (operands.size() != 6) throw std::invalid_argument("operands: expected 6");
     problem.function = static_cast<int>(found - std::begin(kVectorFunctions));
-    problem.dtype = dtype_of(dtype);
     std::tie(problem.timesteps, problem.neurons, problem.length) = sizes;
     problem.eta = pointer<const float>(eta);
     problem.eps = eps;
-    std::tie(problem.current, problem.step_stride) = std::pair{pointer<const void>(current.first), current.second};
+    problem.input = input_of(input);
     Operand* const fields[] = {&problem.offset, &problem.scale, &problem.a, &problem.b, &problem.x, &problem.v};
     for (size_t k = 0; k < operands.size(); ++k) *fields[k] = operand(operands[k]);
     problem.x_out = pointer<float>(x_out);

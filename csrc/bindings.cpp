@@ -1,5 +1,6 @@
 // The extension module snn_kernels._C: numbers and addresses in, exceptions out; it knows nothing of torch.
 #include "arguments.h"
+#include "cpu/decode.h"
 #include "cpu/isa.h"
 #include "cpu/memory.h"
 #include "cpu/neuron.h"
@@ -8,6 +9,7 @@
 #include "cpu/spike_gemm.h"
 #include "cpu/vector.h"
 #if defined(SNN_CUDA)
+#include "cuda/decode.h"
 #include "cuda/neuron.h"
 #include "cuda/parallel.h"
 #include "cuda/vector.h"
@@ -91,6 +93,7 @@ PYBIND11_MODULE(_C, module) {
     module.attr("compiler") = SNN_COMPILER;
     module.attr("cuda_architectures") = SNN_CUDA_ARCHITECTURES;
     define(module, "neuron", neuron_problem, neuron_cpu, SNN_IF_CUDA(neuron_cuda));
+    define(module, "decode", decode_problem, decode_cpu, SNN_IF_CUDA(decode_cuda));
     define(module, "parallel", parallel_problem, parallel_cpu, SNN_IF_CUDA(parallel_cuda));
     define(module, "vector", vector_problem, vector_cpu, SNN_IF_CUDA(vector_cuda));
     define(module, "spike_current", spike_current_problem, nullptr, SNN_IF_CUDA(spike_current_cuda));

@@ -45,17 +45,34 @@ struct NeuronProblem {
     uint8_t* bytes;  // [ceil(T / 8), N]
 };
 
+// Currents, dense or of a train whose spikes are each worth `amplitude`.
+struct Input {
+    DType dtype;           // of dense currents
+    const void* current;   // [T, N], steps `stride` elements apart, or null
+    const uint8_t* train;  // [ceil(T / 8), N], byte groups `stride` apart, or null
+    int64_t stride;
+    Operand amplitude;
+};
+
+// Decoded inputs after each step: x <- x - eta (2 current - offset).
+struct DecodeProblem {
+    int64_t timesteps;
+    int64_t neurons;
+    const float* eta;
+    Input input;
+    Operand offset, x;
+    float* out;  // [T, N]
+};
+
 // Neurons whose target is a function of their vector: see core/vector.h. Neuron n is element n % length of a vector.
 struct VectorProblem {
     int function;  // index into kVectorFunctions
-    DType dtype;
     int64_t timesteps;
     int64_t neurons;
     int64_t length;
     const float* eta;
     float eps;
-    const void* current;  // [T, N], steps `step_stride` elements apart
-    int64_t step_stride;
+    Input input;
     Operand offset, scale, a, b, x, v;  // a and b: weight and bias of a norm; a: what softmax keeps
     float* x_out;
     float* v_out;

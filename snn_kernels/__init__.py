@@ -7,11 +7,13 @@ from .activations import ACTIVATIONS, Activation
 from .backends import Backend, backends
 from .calibration import calibrate_offsets
 from .modules import SignGDNeuron
+from .ops.decode import decode
 from .ops.integrate_and_fire import integrate_and_fire, leaky_integrate_and_fire
+from .ops.matmul import signgd_matmul
 from .ops.neuron.state import NeuronState
 from .ops.packing import pack, unpack
 from .ops.parallel import parallel_spikes, parallel_spiking_neuron
-from .ops.signgd import signgd, signgd_binary
+from .ops.signgd import signgd, signgd_binary, signgd_target
 from .ops.spike_gemm import spike_conv1d, spike_conv2d, spike_conv2d_signgd, spike_linear, spike_linear_signgd
 from .ops.subgradient import subgradient
 from .ops.vector import signgd_vector
@@ -29,6 +31,7 @@ __all__ = [
     "__version__",
     "backends",
     "calibrate_offsets",
+    "decode",
     "integrate_and_fire",
     "leaky_integrate_and_fire",
     "pack",
@@ -37,6 +40,8 @@ __all__ = [
     "schedules",
     "signgd",
     "signgd_binary",
+    "signgd_matmul",
+    "signgd_target",
     "signgd_vector",
     "spike_conv1d",
     "spike_conv2d",

@@ -16,6 +16,7 @@ from snn_kernels import (
     schedules,
     signgd,
     signgd_binary,
+    signgd_target,
     subgradient,
 )
 
@@ -55,6 +56,9 @@ CALLS: dict[str, Callable[..., Outcome]] = {
     "relu, Nesterov": _signgd("relu", **NESTEROV, scale=0.5, v0=0.1),
     "maximum, heavy ball": _binary("maximum", **HEAVY_BALL),
     "divide, Nesterov": _binary("divide", **NESTEROV, bias=(0.0, 1.0)),
+    "target": lambda current, eta=None, **more: signgd_target(
+        current, _eta(current, eta), **{"scale": 0.5, "v0": 0.1, **more}
+    ),
     "subgradient": _subgradient(scale=0.8),
     "subgradient, heavy ball": _subgradient(**HEAVY_BALL, v0=0.2),
     "subgradient, Nesterov": _subgradient(**NESTEROV),

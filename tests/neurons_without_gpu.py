@@ -14,6 +14,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import test_decode as decoding
+import test_signgd_matmul as products
 import test_signgd_vector as vector
 from cuda_kernels import kernels_of, module
 from neuron_models import CALLS, assert_same_outcome, currents
@@ -165,6 +167,31 @@ def test_vector_targets(name):
             vector.assert_flips_are_crossings(name, length, train, state, **call)
             trains.append(train.bytes)
         assert all(torch.equal(train, trains[0]) for train in trains)
+
+
+@pytest.mark.parametrize("name", vector.CASES)
+def test_vector_targets_of_trains(name):
+    with kernels_of(BACKEND):
+        for length, timesteps in ((1, 9), (63, 8), (128, 19)):
+            vector.train_as_its_currents(name, length, timesteps, BACKEND)
+
+
+@pytest.mark.parametrize("timesteps", [1, 8, 19])
+def test_decoded_inputs(timesteps):
+    with kernels_of(BACKEND):
+        for size in SIZES:
+            decoding.every_input(timesteps, size, BACKEND)
+        wide, train = seeded(timesteps, 72), decoding.random_train(timesteps, 72)
+        for first in (0, 1, 4):  # no 16-byte load fits
+            for given in (wide[:, first : first + 60], train[first : first + 60]):
+                decoding.same_as_the_reference(given, decoding.eta_of(timesteps), BACKEND, offset=0.3)
+
+
+def test_products_of_activations():
+    shapes = products.SHAPES["batches"]
+    with kernels_of(BACKEND):
+        arguments = products.call(shapes, 20, (True, False))
+        products.assert_follows_the_definition(*products.run(arguments, backend=BACKEND), arguments)
 
 
 @settings(max_examples=25)

@@ -8,7 +8,7 @@ from torch import nn
 
 from models import images
 from snn_convert import convert, packed
-from snn_kernels import _C
+from snn_kernels import _C, SpikeTrain
 from snn_kernels.schedules import Exponential
 from witness import witnessed
 
@@ -38,8 +38,8 @@ def converted(**options):
     return model, convert(model, [images(16, seed=2)], timesteps=20, schedule=Exponential(0.3, 0.9), **options)
 
 
-def assert_agrees_with_the_oracle(snn, model, x, steps):
-    for output, wanted in zip(*witnessed(model, x, snn, steps, "decomposed")):
+def assert_agrees_with_the_oracle(snn, model, x, steps, normalisation="decomposed"):
+    for output, wanted in zip(*witnessed(model, x, snn, steps, normalisation)):
         assert (output - wanted).norm() <= 1e-6 * wanted.norm()  # a few float32 roundings
 
 
@@ -187,3 +187,60 @@ def test_common_amplitude():
     assert torch.equal(packed.common_amplitude(scale, 1), scale[0, :, 0, 0])
     assert packed.common_amplitude(scale, -1) is None
     assert packed.common_amplitude(torch.rand(2, 4), -1) is None
+
+
+class Attending(nn.Module):
+    """Attention of eight tokens, with a mask of the model's own, or written out with a factor behind the product."""
+
+    def __init__(self, keep: torch.Tensor | None = None, factor: float | None = None):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.head = nn.Linear(8, 12), nn.Linear(6, 4)
+        self.q, self.k, self.v = (nn.Linear(12, 6) for _ in range(3))
+        self.register_buffer("keep", keep)
+        self.factor = factor
+
+    def forward(self, x):
+        x = torch.nn.functional.gelu(self.first(x.squeeze(1)))
+        q, k, v = self.q(x), self.k(x), self.v(x)
+        if self.factor is not None:
+            return self.head(torch.softmax(q @ k.transpose(-2, -1) * self.factor, -1) @ v)
+        mask = None if self.keep is None else self.keep.expand(x.shape[0], -1, -1)
+        return self.head(torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask))
+
+
+def attending(**options):
+    model = Attending(**options).eval()
+    snn = convert(model, [images(16, seed=2)], timesteps=20, schedule=Exponential(0.3, 0.9))
+    torch.testing.assert_close(snn.network(images(5))[0], model(images(5)), rtol=0, atol=1e-5)
+    return model, snn, [str(node.target) for node in snn.engine.nodes]
+
+
+@vectors
+def test_attention_unpacks_no_train(monkeypatch):
+    """Softmax reads the train of the scores, the second product that of the weights; the queries' factor is in their
+    weights."""
+    model, snn, operations = attending()
+    assert "aten.mul.Tensor" not in operations
+    assert_agrees_with_the_oracle(snn, model, images(5), [7, 20], "vector")
+    monkeypatch.setattr(SpikeTrain, "unpack", None)
+    snn(images(5))
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_a_mask_that_masks_nothing_is_left_out(masks):
+    keep = torch.ones(1, 8, 8, dtype=torch.bool)
+    keep[..., 5:] = not masks
+    model, snn, _ = attending(keep=keep)
+    activations = [population.activation for _, population in snn.populations()]
+    assert ("masked_softmax" in activations) == masks
+    assert_agrees_with_the_oracle(snn, model, images(5), [7, 20], "vector")
+
+
+def test_a_factor_of_a_train_is_in_what_its_spikes_are_worth(monkeypatch):
+    model, snn, operations = attending(factor=0.3)
+    assert "aten.mul.Tensor" in operations
+    assert_agrees_with_the_oracle(snn, model, images(5), [7, 20], "vector")
+    output = snn(images(5))
+    monkeypatch.setattr(packed.Emission, "times", lambda *_: None)
+    assert torch.equal(snn(images(5)), output)

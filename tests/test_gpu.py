@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.utils import _pytree as pytree
 
+import test_signgd_matmul as products
 import test_signgd_vector as vector
 from neuron_models import CALLS, assert_same_outcome, currents
 from signgd_helpers import DTYPES, arguments_for, assert_flips_are_crossings, assert_same, run, seeded
@@ -11,6 +12,7 @@ from snn_kernels import (
     ACTIVATIONS,
     SpikeTrain,
     backends,
+    decode,
     schedules,
     signgd,
     signgd_vector,
@@ -78,6 +80,28 @@ def test_vector_targets(name, backend):
         rest = {key: moved(value, "cuda") for key, value in call.items()}
         train, state = signgd_vector(rest.pop("current"), rest.pop("eta"), function, **rest, backend=backend)
         vector.assert_flips_are_crossings(name, length, *on_cpu(train, state), **call)
+
+
+@pytest.mark.parametrize("name", vector.CASES)
+def test_vector_targets_of_trains(name, backend):
+    for length, timesteps in ((1, 9), (63, 8), (1500, 19)):
+        vector.train_as_its_currents(name, length, timesteps, backend, device="cuda")
+
+
+def test_decoded_inputs_have_the_bits_of_the_cpu_kernel(backend):
+    eta = schedules.Exponential().table(19)
+    for size in (7, 4096, 5001):
+        for given in (*(seeded(19, size).to(dtype) for dtype in DTYPES), random_train(19, size)):
+            on_gpu = SpikeTrain(given.bytes.cuda(), 19) if isinstance(given, SpikeTrain) else given.cuda()
+            decoded = decode(on_gpu, eta.cuda(), offset=0.3, bias=0.1, backend=backend)
+            assert torch.equal(decoded.cpu(), decode(given, eta, offset=0.3, bias=0.1, backend="cpu"))
+
+
+def test_products_of_activations(backend):
+    arguments = products.call(products.SHAPES["batches"], 20, (True, False))
+    on_gpu = pytree.tree_map_only(torch.Tensor, torch.Tensor.cuda, arguments)
+    train, state = on_cpu(*products.run(on_gpu, backend=backend))
+    products.assert_follows_the_definition(train, state, arguments)
 
 
 def test_capture_in_a_cuda_graph(backend):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from signgd_helpers import DTYPES, STEPS, seeded
-from snn_kernels import NeuronState, schedules, signgd_vector
+from snn_kernels import NeuronState, pack, schedules, signgd_vector
 from snn_kernels.ops.vector import vector_band
 from snn_kernels.ops.vector.reference import VECTOR_TARGETS
 
@@ -69,6 +69,28 @@ def test_every_flip_is_a_crossing(length, name, backend):
         rest = {key: value for key, value in call.items() if key not in ("current", "eta")}
         train, state = signgd_vector(current, eta, case(name, length)[0], **rest, backend=backend)
         assert_flips_are_crossings(name, length, train, state, **call)
+
+
+def train_as_its_currents(name: str, length: int, timesteps: int, backend: str, device: str = "cpu") -> None:
+    """A packed train gives what the currents that its spikes are worth give, to the bit."""
+    call = {key: value.to(device) for key, value in arguments(length, timesteps).items()}
+    current, eta = call.pop("current"), call.pop("eta")
+    function = tuple(part.to(device) if torch.is_tensor(part) else part for part in case(name, length)[0])
+    # Every other vector of a longer train: byte groups that do not lie side by side.
+    train, amplitude = pack(current.repeat(1, 2, 1, 1) > 0)[::2], seeded(length, seed=6).to(device)
+    packed, state = signgd_vector(train, eta, function, amplitude=amplitude, **call, backend=backend)
+    wanted, wanted_state = signgd_vector(train.unpack() * amplitude, eta, function, **call, backend=backend)
+    assert torch.equal(packed.bytes, wanted.bytes)
+    assert torch.equal(state.x, wanted_state.x)
+    assert torch.equal(state.v, wanted_state.v)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("name", CASES)
+def test_a_train_is_read_as_its_currents(name, backend):
+    for length in LENGTHS:
+        for timesteps in (1, 8, 19):
+            train_as_its_currents(name, length, timesteps, backend)
 
 
 @pytest.mark.parametrize("timesteps", STEPS)
@@ -167,7 +189,7 @@ def test_errors_name_the_argument(change, error, message):
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
 def test_opcheck_and_compile(backend):
     current, eta, one = seeded(9, 2, 6), schedules.Exponential().table(9), torch.ones(6)
-    call = (current, eta, "layer_norm", one, one, one, one, 1e-5, one, one, backend)
+    call = (current, 9, eta, "layer_norm", one, one, one, one, one, 1e-5, one, one, backend)
     torch.library.opcheck(torch.ops.snn_kernels.signgd_vector.default, call)
 
     def network(current: torch.Tensor) -> torch.Tensor:

@@ -18,13 +18,14 @@ if os.environ.get("TRITON_INTERPRET") == "1":
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
+from snn_kernels.ops.decode import triton_kernel as decoding  # noqa: E402
 from snn_kernels.ops.neuron.triton_kernel import block_of, neuron_kernel  # noqa: E402
 from snn_kernels.ops.neuron.triton_steps import STEPS, model_of  # noqa: E402
 from snn_kernels.ops.parallel.triton_kernel import BLOCK, count_kernel, mix_kernel  # noqa: E402
 from snn_kernels.ops.vector.triton_kernel import VECTOR_FUNCTIONS, vector_kernel, warps_of  # noqa: E402
 from snn_kernels.triton_activations import TRITON_ACTIVATIONS  # noqa: E402
 
-TYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+TYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "uint8": "u8"}
 # Every type, architecture and arity; light, heavy and dividing functions.
 COMPILED = [
     ("relu", "float32", 80, True),
@@ -130,12 +131,23 @@ def test_parallel_neurons_compile_without_fused_operations_or_spills(kernel, cap
 @pytest.mark.parametrize("capability", [80, 90, 100])
 @pytest.mark.parametrize("name", VECTOR_FUNCTIONS)
 def test_vector_targets_compile_without_fused_operations_or_spills(name, capability, tmp_path):
-    for block, stack in ((512, 0), (4096, 32)):  # of the longest vectors a few registers may be spilled
-        constants = {"H": VECTOR_FUNCTIONS[name], "BLOCK": block}
-        compiled = aot(vector_kernel, constants, "bfloat16", capability, warps_of(block))
-        assert not re.search(r"\bfma\.", compiled.asm["ptx"])
-        usage = disassembled(compiled, tmp_path, "--dump-resource-usage")
-        assert int(re.search(r"STACK:(\d+) .*LOCAL:0 ", usage)[1]) <= stack, usage
+    for block, stack in ((512, 0), (4096, 64)):  # of the longest vectors a few registers may be spilled
+        for packed in (False, True):
+            constants = {"H": VECTOR_FUNCTIONS[name], "PACKED": packed, "BLOCK": block}
+            compiled = aot(vector_kernel, constants, "uint8" if packed else "bfloat16", capability, warps_of(block))
+            assert not re.search(r"\bfma\.", compiled.asm["ptx"])
+            usage = disassembled(compiled, tmp_path, "--dump-resource-usage")
+            assert int(re.search(r"STACK:(\d+) .*LOCAL:0 ", usage)[1]) <= stack, usage
+
+
+@pytest.mark.parametrize("capability", [80, 90, 100])
+@pytest.mark.parametrize("dtype", ["bfloat16", "uint8"])
+def test_decoding_compiles_without_fused_operations_or_spills(dtype, capability, tmp_path):
+    constants = {"PACKED": dtype == "uint8", "BLOCK": decoding.BLOCK}
+    compiled = aot(decoding.decode_kernel, constants, dtype, capability)
+    assert not re.search(r"\bfma\.", compiled.asm["ptx"])
+    usage = disassembled(compiled, tmp_path, "--dump-resource-usage")
+    assert re.search(r"STACK:0 .*LOCAL:0 ", usage), usage
 
 
 def test_the_machine_code_of_an_exact_activation_fuses_nothing(tmp_path):

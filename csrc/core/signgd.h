@@ -30,7 +30,21 @@ struct SignGD {
     }
 };
 
-// The same with momentum. The filter is linear, so that the receiver's x stays the sender's v through the affine map
+// The target is given, step by step, in place of a current: spike = v >= target; v <- v - eta scale (2 spike - 1).
+struct SignGDTarget {
+    static constexpr int inputs = 1;
+    static constexpr bool decodes = false, momentum = false;
+    static std::string name() { return "signgd_target"; }
+
+    static SNN_FN bool step(Neuron& n, float target, float /*current_y*/, const Step& at) {
+        const bool spike = fires(n.v, target);
+        const float size = at.eta * n.scale;
+        n.v = spike ? n.v - size : n.v + size;
+        return spike;
+    }
+};
+
+// The neuron that decodes, with momentum. The filter is linear, so that the receiver's x stays the sender's v through the affine map
 // between them: both filter their own gradient.
 template <class H>
 struct SignGDMomentum {

@@ -2,22 +2,14 @@
 // neuron and left to the vectoriser, so that the arithmetic stands only in csrc/core.
 #include "neuron_tile.h"
 
-#include <utility>
-
 #include "../core/half.h"
 #include "../core/models.h"
 #include "parallel_tile.h"
+#include "unrolled.h"
 #include "vector_tile.h"
 
 namespace snn::SNN_ISA {
 namespace {
-
-// Calls body(0), ..., body(Steps - 1) with compile-time constants: a loop here would keep the vectoriser from seeing
-// the loop over neurons as the innermost one.
-template <int... Step, class Body>
-SNN_FN void unrolled(std::integer_sequence<int, Step...>, Body body) {
-    (body(std::integral_constant<int, Step>{}), ...);
-}
 
 // Neurons are taken in runs, whose spikes are collected as words before they are narrowed to bytes. Where currents come
 // from memory a run is 512 bytes of each step (of two inputs 256 of each), and those three runs further on are fetched
@@ -95,7 +87,7 @@ void advance(const Tile& tile, const RunCurrents& currents, const float* eta_tab
         if (Model::momentum) n.m_x = m_x_tile[i], n.m_v = m_v_tile[i];
         if (Model::momentum && binary) n.m_y = m_y_tile[i];
         uint32_t fired = 0;
-        unrolled(std::make_integer_sequence<int, Steps>{}, [&](auto s) SNN_INLINE_LAMBDA {
+        unrolled<Steps>([&](auto s) SNN_INLINE_LAMBDA {
             const bool spike = Model::step(n, x_current[s][i], binary ? y_current[s][i] : 0.f, at[s]);
             fired |= spike ? 1u << s : 0u;
         });
@@ -132,6 +124,16 @@ void neuron(const Tile& tile, const TileCurrents& currents, const float* eta, in
     }
 }
 
+void decode(const float* __restrict x, const float* __restrict current, const float* __restrict offset, float eta,
+            int count, float* __restrict out) {
+    for (int i = 0; i < count; ++i) out[i] = x[i] - eta * decoded_gradient(current[i], offset[i]);
+}
+
+void weigh_spikes(const uint8_t* __restrict bytes, int bit, const float* __restrict amplitude, int count,
+                  float* __restrict out) {
+    for (int i = 0; i < count; ++i) out[i] = bytes[i] >> bit & 1 ? amplitude[i] : 0.f;
+}
+
 template <class... Model>
 const TileKernel* by_model(ModelList<Model...>) {
     static const TileKernel kernels[] = {neuron<Model>...};
@@ -141,7 +143,13 @@ const TileKernel* by_model(ModelList<Model...>) {
 }  // namespace
 
 extern const TileKernels tile_kernels;
-const TileKernels tile_kernels = {
-    by_model(Models{}), widen_all<widen_float16>, widen_all<widen_bfloat16>, count_tile, mix_tile, vector_kernels};
+const TileKernels tile_kernels = {by_model(Models{}),
+                                  widen_all<widen_float16>,
+                                  widen_all<widen_bfloat16>,
+                                  count_tile,
+                                  mix_tile,
+                                  vector_kernels,
+                                  decode,
+                                  weigh_spikes};
 
 }  // namespace snn::SNN_ISA

@@ -36,7 +36,7 @@ struct VectorTile {
     int64_t length;
     float* x;
     float* v;
-    float* target;    // scratch
+    float* rows;      // scratch of 8 vectors
     uint32_t* fired;  // scratch
     const float* offset;
     const float* scale;
@@ -49,11 +49,17 @@ struct VectorTile {
 using VectorKernel = void (*)(const VectorTile& tile, const float* const* current, const float* eta, int steps,
                               uint8_t* bytes);
 
+// out <- x - eta (2 current - offset)
+using DecodeKernel = void (*)(const float* x, const float* current, const float* offset, float eta, int count,
+                              float* out);
+
 // All steps of `count` neurons that see them at once; byte groups lie `stride` bytes apart.
 using CountKernel = void (*)(const float* const* current, int64_t timesteps, const float* threshold, const float* shift,
                              int count, uint8_t* bytes, int64_t stride);
 using MixKernel = void (*)(const float* const* current, int64_t timesteps, const float* weight, const float* threshold,
                            int count, uint8_t* bytes, int64_t stride);
+// amplitude where bit `bit` of the byte is set, else 0
+using WeighKernel = void (*)(const uint8_t* bytes, int bit, const float* amplitude, int count, float* out);
 using WidenKernel = void (*)(const uint16_t* from, float* to, int count);
 
 struct TileKernels {
@@ -63,6 +69,8 @@ struct TileKernels {
     CountKernel count;
     MixKernel mix;
     const VectorKernel* vector;  // by function
+    DecodeKernel decode;
+    WeighKernel weigh_spikes;
 };
 
 namespace portable {

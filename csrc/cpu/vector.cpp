@@ -7,6 +7,7 @@
 #include "neuron_tile.h"
 #include "operand.h"
 #include "team.h"
+#include "tile_input.h"
 
 namespace snn {
 namespace {
@@ -14,13 +15,16 @@ namespace {
 class VectorWorker {
   public:
     VectorWorker(const VectorProblem& problem, const TileKernels& kernels)
-        : p_(problem), kernels_(kernels), memory_(5 * problem.length), fired_(problem.length) {
-        if (p_.dtype != DType::float32) widened_.resize(kStepsPerByte * p_.length);
-    }
+        : p_(problem),
+          kernels_(kernels),
+          input_(problem.input, kernels, problem.length, kStepsPerByte),
+          memory_((4 + kStepsPerByte) * problem.length),
+          fired_(problem.length) {}
 
     void run(int64_t begin) {
         const auto count = static_cast<int>(p_.length);
         float* const scratch = memory_.data();
+        input_.move_to(begin, count);
         const Operand* const operands[] = {&p_.offset, &p_.scale, &p_.a, &p_.b};
         for (int k = 0; k < 4; ++k) gather(*operands[k], begin, count, scratch + k * p_.length);
         gather(p_.x, begin, count, p_.x_out + begin);
@@ -31,25 +35,17 @@ class VectorWorker {
         for (int64_t t = 0; t < p_.timesteps; t += kStepsPerByte) {
             const int steps = static_cast<int>(std::min<int64_t>(kStepsPerByte, p_.timesteps - t));
             const float* current[kStepsPerByte];
-            for (int s = 0; s < steps; ++s) current[s] = step(t + s, s, begin, count);
+            for (int s = 0; s < steps; ++s) current[s] = input_.at(t + s, s);
             kernels_.vector[p_.function](tile, current, p_.eta + t, steps,
                                          p_.bytes + t / kStepsPerByte * p_.neurons + begin);
         }
     }
 
   private:
-    const float* step(int64_t t, int s, int64_t begin, int count) {
-        const int64_t index = t * p_.step_stride + begin;
-        if (p_.dtype == DType::float32) return static_cast<const float*>(p_.current) + index;
-        float* out = widened_.data() + s * p_.length;
-        const auto widen = p_.dtype == DType::float16 ? kernels_.from_float16 : kernels_.from_bfloat16;
-        widen(static_cast<const uint16_t*>(p_.current) + index, out, count);
-        return out;
-    }
-
     const VectorProblem& p_;
     const TileKernels& kernels_;
-    std::vector<float> memory_, widened_;
+    TileInput input_;
+    std::vector<float> memory_;
     std::vector<uint32_t> fired_;
 };
 

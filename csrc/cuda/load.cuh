@@ -82,6 +82,26 @@ __device__ __forceinline__ void store_bytes(uint8_t* to, const uint32_t (&byte)[
         if (i < count) to[i] = static_cast<uint8_t>(byte[i]);
 }
 
+// Four bytes, those that exist.
+__device__ __forceinline__ void load_bytes(const uint8_t* from, uint32_t (&to)[4], int count, bool aligned) {
+    const uint32_t raw = aligned ? *reinterpret_cast<const uint32_t*>(from) : 0;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) to[i] = aligned ? raw >> 8 * i & 255 : i < count ? from[i] : 0u;
+}
+
+template <int Width>
+__device__ __forceinline__ void store_run(float* to, const float (&from)[Width], int count, bool aligned) {
+    if (aligned) {
+#pragma unroll
+        for (int i = 0; i < Width; i += 4)
+            *reinterpret_cast<float4*>(to + i) = make_float4(from[i], from[i + 1], from[i + 2], from[i + 3]);
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < Width; ++i)
+        if (i < count) to[i] = from[i];
+}
+
 inline bool aligned_to(const void* pointer, size_t size) { return reinterpret_cast<uintptr_t>(pointer) % size == 0; }
 
 // Runs a kernel in `blocks` blocks of kThreads threads.

@@ -138,22 +138,6 @@ __device__ __forceinline__ void load_run(const float* from, int count, bool whol
     for (int i = 0; i < kRun; ++i) to[i] = i < count ? from[i] : 0.f;
 }
 
-__device__ __forceinline__ void load_bytes(const uint8_t* from, uint32_t (&to)[kRun], int count, bool whole) {
-    const uint32_t raw = whole ? *reinterpret_cast<const uint32_t*>(from) : 0;
-#pragma unroll
-    for (int i = 0; i < kRun; ++i) to[i] = whole ? raw >> 8 * i & 255 : i < count ? from[i] : 0u;
-}
-
-__device__ __forceinline__ void store_run(float* to, const float (&from)[kRun], int count, bool whole) {
-    if (whole) {
-        *reinterpret_cast<float4*>(to) = make_float4(from[0], from[1], from[2], from[3]);
-        return;
-    }
-#pragma unroll
-    for (int i = 0; i < kRun; ++i)
-        if (i < count) to[i] = from[i];
-}
-
 // Calls f(half, run, row, first output, outputs that exist) for the runs of neurons that the lane has.
 template <class F>
 __device__ __forceinline__ void for_each_run(const Lane& lane, int64_t rows, F f) {

@@ -10,8 +10,20 @@ namespace cuda {
 namespace {
 
 // Not inlined: its 64-bit divisions would take registers wherever it stands.
-__device__ __noinline__ float value_of(const Operand& operand, int64_t n) {
+__device__ __noinline__ float value_of(Operand operand, int64_t n) {
     return __ldg(operand.data + n / operand.inner % operand.period);
+}
+
+template <class Current>
+__device__ float current_of(const Input& input, int64_t t, int64_t n) {
+    return to_float(static_cast<const Current*>(input.current)[t * input.stride + n]);
+}
+
+// A train's.
+template <>
+__device__ float current_of<uint8_t>(const Input& input, int64_t t, int64_t n) {
+    const uint32_t byte = input.train[t / kStepsPerByte * input.stride + n];
+    return byte >> t % kStepsPerByte & 1 ? value_of(input.amplitude, n) : 0.f;
 }
 
 template <class Fold>
@@ -85,9 +97,9 @@ __global__ void __launch_bounds__(kThreads) vector_kernel(const VectorProblem p)
     }
     for (int64_t t = 0; t < p.timesteps; ++t) {
         const float eta = __ldg(p.eta + t);
-        const auto* current = static_cast<const Current*>(p.current) + t * p.step_stride + first;
         for (int64_t d = threadIdx.x; d < p.length; d += kThreads)
-            x[d] = x[d] - eta * decoded_gradient(to_float(current[d]), value_of(p.offset, first + d));
+            x[d] = x[d] -
+                   eta * decoded_gradient(current_of<Current>(p.input, t, first + d), value_of(p.offset, first + d));
         const Statistics s = statistics<F>(p, first, x);
         uint8_t* const bytes = p.bytes + t / kStepsPerByte * p.neurons + first;
         for (int64_t d = threadIdx.x; d < p.length; d += kThreads) {
@@ -103,7 +115,8 @@ __global__ void __launch_bounds__(kThreads) vector_kernel(const VectorProblem p)
 template <Function F>
 void run(const VectorProblem& p, cudaStream_t stream) {
     const int64_t blocks = p.neurons / p.length;
-    switch (p.dtype) {
+    if (p.input.train) return launch("vector", vector_kernel<F, uint8_t>, blocks, stream, p);
+    switch (p.input.dtype) {
         case DType::float32: return launch("vector", vector_kernel<F, float>, blocks, stream, p);
         case DType::float16: return launch("vector", vector_kernel<F, __half>, blocks, stream, p);
         case DType::bfloat16: return launch("vector", vector_kernel<F, __nv_bfloat16>, blocks, stream, p);

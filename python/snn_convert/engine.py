@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from .nodes import attribute, call_node, cast
-from .packed import LAYOUT, PRODUCTS, Emission, Product, as_dense, plan_amplitudes, with_residual
+from .packed import LAYOUT, PRODUCTS, SCALING, Current, Emission, Product, as_dense, plan_amplitudes, with_residual
 from .population import Population
 from .rules import AFFINE, SHAPE_ONLY, is_additive
 
@@ -167,15 +167,16 @@ class Engine:
     def run_steps(
         self,
         values: Mapping[fx.Node, Any],
-        advance: Callable[[fx.Node, list[Tensor | Product]], Emission | Tensor],
+        advance: Callable[[fx.Node, list[Current]], Emission | Tensor],
         steps: int,
         precision: torch.dtype | None = None,
     ) -> None:
         """Carry ``steps`` time-steps through the network, layer by layer.
 
-        ``advance(node, currents)`` runs a population on its currents ``[steps, B, *]`` (an encoded input on none) and
-        returns what it sends. ``values`` are those of :meth:`start`; static ones contribute no current. Currents are
-        computed in ``precision``, by default the network's.
+        ``advance(node, currents)`` runs a population on its currents ``[steps, B, *]`` (an encoded input on none), some
+        of which may be what a population sends or a product yet to be taken, and returns what it sends. ``values`` are
+        those of :meth:`start`; static ones contribute no current. Currents are computed in ``precision``, by default
+        the network's.
         """
         precision = precision or self.precision
         env: dict[fx.Node, Any] = {}
@@ -185,7 +186,9 @@ class Engine:
                 silence = torch.zeros_like(values[node], dtype=precision)
                 return silence.unsqueeze(0).expand(steps, *values[node].shape)
             value = env[node]
-            return value if isinstance(value, Product) and len(node.users) == 1 else cast(as_dense(value), precision)
+            if isinstance(value, Emission) or (isinstance(value, Product) and len(node.users) == 1):
+                return value
+            return cast(as_dense(value), precision)
 
         for node in self.chunk_nodes:
             if self.kinds[node] == Kind.NEURON:
@@ -208,6 +211,10 @@ class Engine:
         first = env[moving[0]]
         if isinstance(first, Emission) and node.target in LAYOUT:
             return first.moved(one_step)
+        if isinstance(first, Emission) and len(moving) == 1 and node.target in SCALING:
+            weighed = first.times(one_step)
+            if weighed is not None:
+                return weighed
         amplitude = getattr(self.network, self.amplitudes[node]) if node in self.amplitudes else None
         if isinstance(first, Emission) and node.target in PRODUCTS and amplitude is not None:
             return Product.of(node, first.train, amplitude, still.__getitem__, self.product_method)

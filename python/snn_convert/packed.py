@@ -29,6 +29,8 @@ from .rules import argument
 __all__ = [
     "LAYOUT",
     "PRODUCTS",
+    "SCALING",
+    "Current",
     "Emission",
     "Product",
     "as_dense",
@@ -52,20 +54,25 @@ LAYOUT = {
     aten.slice.Tensor,
     aten.select.int,
 }
+# Operations that multiply each neuron by a constant: they act on what a spike is worth.
+SCALING = {aten.mul.Tensor, aten.mul.Scalar, aten.div.Tensor, aten.div.Scalar, aten.neg.default}
 # Affine maps that read packed trains, by the dimension of the train that an amplitude may run along.
 PRODUCTS = {aten.linear.default: -1, aten.conv2d.default: 1}
 
 
 class Emission:
-    """What a population sends downstream in a few steps: its spikes, and what they are worth on demand."""
+    """What a population sends downstream in a few steps: its spikes, and what they are worth on demand.
 
-    def __init__(self, train: SpikeTrain, dense: Callable[[], Tensor]):
-        self.train, self._make_dense, self._dense = train, dense, None
+    ``scale`` is what each of them is worth, broadcast against one step, where that is what they are worth.
+    """
+
+    def __init__(self, train: SpikeTrain, dense: Callable[[], Tensor], scale: Tensor | None = None):
+        self.train, self.scale, self._make_dense, self._dense = train, scale, dense, None
 
     @staticmethod
     def of(train: SpikeTrain, scale: Tensor) -> Emission:
         """Spikes each worth ``scale``."""
-        return Emission(train, lambda: train.unpack().mul_(scale))
+        return Emission(train, lambda: train.unpack().mul_(scale), scale)
 
     def dense(self) -> Tensor:
         """``[T, B, *]`` float32."""
@@ -77,7 +84,15 @@ class Emission:
         """The emission after a layout operation on one step's values."""
         over_time = torch.vmap(move)
         train = SpikeTrain(over_time(self.train.bytes), self.train.timesteps)
-        return Emission(train, lambda: over_time(self.dense()))
+        scale = None if self.scale is None else move(self.scale.expand(self.train.shape))
+        return Emission(train, lambda: over_time(self.dense()), scale)
+
+    def times(self, multiply: Callable[[Tensor], Tensor]) -> Emission | None:
+        """The emission after a multiplication of each neuron's value by a constant, if its spikes are worth a scale."""
+        if self.scale is None:
+            return None
+        scale = multiply(self.scale.expand(self.train.shape))
+        return Emission.of(self.train, scale) if scale.shape == self.train.shape else None
 
 
 @dataclass
@@ -147,6 +162,10 @@ class Product:
         residual = self.residual.train if packed else as_dense(self.residual)
         neuron |= {"residual": residual, "residual_amplitude": self.residual_amplitude, "amplitude": self.amplitude}
         return fused(self.train, self.weight, self.bias, eta, activation, *geometry, **neuron)
+
+
+# What reaches a population: currents [T, B, *], or what they are yet to be computed from.
+Current = Tensor | Product | Emission
 
 
 def as_dense(value: Any) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from snn_kernels import NeuronState, SpikeTrain, signgd, signgd_binary
 from snn_kernels.activations import ActivationSpec, resolve
 
-from .packed import Emission, Product, as_dense
+from .packed import Current, Emission, Product, as_dense
 
 __all__ = ["Population", "chase"]
 
@@ -137,7 +137,7 @@ class Population(nn.Module):
         return v - step * self.scale * (2 * spike - 1)
 
     def advance(
-        self, currents: Sequence[Tensor | Product], eta: Tensor, state: NeuronState, offsets: Sequence[Tensor]
+        self, currents: Sequence[Current], eta: Tensor, state: NeuronState, offsets: Sequence[Tensor]
     ) -> tuple[Emission, NeuronState]:
         """Run ``len(eta)`` steps from ``state``; a current may be a product that has not been taken yet."""
         activation = (self.activation, *self._constants())

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from snn_kernels import NeuronState, SpikeTrain, integrate_and_fire, pack, parallel_spikes, subgradient
 
-from .packed import Emission, Product, as_dense
+from .packed import Current, Emission, as_dense
 from .population import Population
 from .qcfs import qcfs_op
 
@@ -60,7 +60,7 @@ class SubgradientPopulation(Rectifier):
         return DrivenState(x[0], self.v0.expand(x[0].shape), self.drive(x[0], offsets[0]))
 
     def advance(
-        self, currents: Sequence[Tensor | Product], eta: Tensor, state: DrivenState, offsets: Sequence[Tensor]
+        self, currents: Sequence[Current], eta: Tensor, state: DrivenState, offsets: Sequence[Tensor]
     ) -> tuple[Emission, DrivenState]:
         current = as_dense(currents[0]) + state.drive
         train, after = subgradient(current, eta, scale=self.scale, state=NeuronState(state.x, state.v))
@@ -87,7 +87,7 @@ class IntegrateAndFirePopulation(Rectifier):
         return DrivenState(start, self.v0.expand(x[0].shape), self.drive(x[0], offsets[0]))
 
     def advance(
-        self, currents: Sequence[Tensor | Product], eta: Tensor, state: DrivenState, offsets: Sequence[Tensor]
+        self, currents: Sequence[Current], eta: Tensor, state: DrivenState, offsets: Sequence[Tensor]
     ) -> tuple[Emission, DrivenState]:
         current, membrane = as_dense(currents[0]) + state.drive, NeuronState(None, state.x)
         train, after = integrate_and_fire(current, threshold=self.scale, state=membrane)

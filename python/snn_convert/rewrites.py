@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 
 from snn_kernels.activations import ActivationSpec
 
 from .errors import UnsupportedOperation
+from .folding import fold
 from .rewrites_attention import ATTENTION, matmul
 from .rewrites_norm import NORMALISATIONS
 from .rewrites_rectifiers import RECTIFIERS
@@ -56,29 +57,13 @@ def batch_norm(lowering: Lowering, node: fx.Node) -> None:
     for user in list(node.users):  # (output, saved mean, saved rstd): only the first is used in evaluation
         if user.target is operator.getitem and user.args[1] == 0:
             lowering.replace(user, node)
-    if _fold(lowering, x, scale, shift):
+    if fold(lowering, x, scale, shift):
         return lowering.replace(node, x)
     shape = (1, -1, *[1] * (x.meta["val"].ndim - 2))
     factor = lowering.constant(node, "batch_norm_scale", scale.float().reshape(shape))
     summand = lowering.constant(node, "batch_norm_shift", shift.float().reshape(shape))
     scaled = lowering.call(node, aten.mul.Tensor, x, factor)
     return lowering.replace(node, lowering.call(node, aten.add.Tensor, scaled, summand))
-
-
-def _fold(lowering: Lowering, x: fx.Node, scale: Tensor, shift: Tensor) -> bool:
-    """Fold ``scale * x + shift`` into the map that computes ``x``, if that map feeds nothing else."""
-    channel_last = x.target is aten.linear.default and x.meta["val"].ndim == 2
-    if not (channel_last or x.target in (aten.conv1d.default, aten.conv2d.default)) or len(x.users) != 1:
-        return False
-    weight = lowering.tensor(x.args[1])
-    bias = argument(x, 2, "bias")
-    bias = shift if bias is None else scale * lowering.tensor(bias).double() + shift
-    folded = weight.double() * scale.reshape(-1, *[1] * (weight.ndim - 1))
-    new_weight = lowering.constant(x, "folded_weight", folded.to(weight.dtype))
-    new_bias = lowering.constant(x, "folded_bias", bias.to(weight.dtype))
-    x.args = (x.args[0], new_weight, new_bias, *x.args[3:])
-    x.kwargs = {key: value for key, value in x.kwargs.items() if key != "bias"}
-    return True
 
 
 def max_pool(lowering: Lowering, node: fx.Node) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from .errors import UnsupportedOperation
+from .folding import scaled
 from .rules import argument, einsum_of_two
 
 if TYPE_CHECKING:
@@ -106,6 +107,12 @@ def _may_mask(lowering: Lowering, summand: fx.Node) -> bool:
     return value is None or bool((value <= MASKED).any())
 
 
+def _keeps_all(lowering: Lowering, mask: fx.Node) -> bool:
+    """Whether a boolean mask is known beforehand to mask nothing: encoders of images are given such."""
+    value = None if mask in lowering.static else lowering.fixed_value(mask)
+    return value is not None and bool(value.all())
+
+
 def _as_keep(lowering: Lowering, like: fx.Node, mask: fx.Node, inverted: bool = False) -> fx.Node:
     """A boolean mask as the factors 0 and 1."""
     mask = lowering.call(like, aten.logical_not.default, mask) if inverted else mask
@@ -139,14 +146,15 @@ def attention(lowering: Lowering, node: fx.Node) -> None:
     length, width = (int(size) for size in q.meta["val"].shape[-2:])
     if gqa:
         k, v = (_repeat_heads(lowering, node, x, q.meta["val"].shape[-3]) for x in (k, v))
-    q = lowering.call(node, aten.mul.Tensor, q, 1 / math.sqrt(width) if scale is None else float(scale))
+    q = scaled(lowering, node, q, 1 / math.sqrt(width) if scale is None else float(scale))
     scores = matmul(lowering, node, q, lowering.call(node, aten.transpose.int, k, -2, -1))
     keep = None
     if causal:
         lower = torch.ones(length, int(k.meta["val"].shape[-2])).tril()
         keep = lowering.constant(node, "causal", lower)
     if mask is not None and mask.meta["val"].dtype == torch.bool:
-        keep = _both(lowering, node, keep, _as_keep(lowering, node, mask))
+        if not _keeps_all(lowering, mask):
+            keep = _both(lowering, node, keep, _as_keep(lowering, node, mask))
     elif mask is not None:
         scores = lowering.call(node, aten.add.Tensor, scores, mask)
     if not lowering.varies(scores):

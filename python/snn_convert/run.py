@@ -14,7 +14,7 @@ from snn_kernels import SpikeTrain
 
 from .encoders import encode
 from .engine import Kind
-from .packed import Emission, Product
+from .packed import Current, Emission
 
 if TYPE_CHECKING:
     from .model import SpikingModel
@@ -131,7 +131,7 @@ class Run:
         for node, state in other.state.items():
             self.state[node] = (take if node.op == "placeholder" else take_state)(node, state)
 
-    def _advance(self, eta: Tensor, node: fx.Node, currents: list[Tensor | Product]) -> Emission | Tensor:
+    def _advance(self, eta: Tensor, node: fx.Node, currents: list[Current]) -> Emission | Tensor:
         if node.op == "placeholder":
             x = self.inputs[self.engine.inputs.index(node)]
             emissions, self.state[node] = encode(self.model.encoder, x, self.state[node], eta)

@@ -10,10 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from snn_kernels import NeuronState, SpikeTrain, pack, signgd_vector
-from snn_kernels.ops.neuron.reference import Operands, State, signgd_step
+from snn_kernels import NeuronState, SpikeTrain, decode, signgd_matmul, signgd_target, signgd_vector
 
-from .packed import Emission, Product, as_dense
+from .packed import Current, Emission, as_dense
 from .population import Population, chase
 
 __all__ = ["VECTOR_FUNCTIONS", "VectorPopulation"]
@@ -49,8 +48,8 @@ class VectorPopulation(Population):
     This is the signGD neuron of Oh & Lee with a target that its neighbours share: for ``matmul`` the product of the
     two decoded matrices. An operand that no neuron feeds has no current and keeps its value.
 
-    Softmax and the normalisations over one dimension are kernels; for the others the steps are made one after the other
-    in PyTorch, since all of a step's decoded operands enter every target.
+    Softmax and the normalisations over one dimension are kernels; for the others the operands of all steps are decoded,
+    then their targets computed by PyTorch, then the neurons run.
     """
 
     def __init__(self, function: str, arity: int, channel_dim: int | Sequence[int], **parameters: Any):
@@ -87,19 +86,23 @@ class VectorPopulation(Population):
         return NeuronState(tuple(x), self.v0.expand(self(*x).shape))
 
     def advance(
-        self, currents: Sequence[Tensor | Product], eta: Tensor, state: NeuronState, offsets: Sequence[Tensor]
+        self, currents: Sequence[Current], eta: Tensor, state: NeuronState, offsets: Sequence[Tensor]
     ) -> tuple[Emission, NeuronState]:
-        currents = [as_dense(current) for current in currents]
+        values, amplitudes = zip(*map(_packed, currents))
         fused = self._fused_function(state)
         if fused is not None:
             neuron = {"offset": offsets[0], "scale": self.scale, "state": NeuronState(state.x[0], state.v)}
-            train, after = signgd_vector(currents[0], eta, fused, **neuron)
+            train, after = signgd_vector(values[0], eta, fused, amplitude=amplitudes[0], **neuron)
             return Emission.of(train, self.scale), NeuronState((after.x, *state.x[1:]), after.v)
-        operands, now, spikes = Operands(offsets, self.scale), State(state.x, state.v), []
-        for t, step in enumerate(eta):
-            spike, now = signgd_step([current[t] for current in currents], step, self, operands, now)
-            spikes.append(spike)
-        return Emission.of(pack(torch.stack(spikes)), self.scale), NeuronState(now.x, now.v)
+        if self.activation == "matmul":
+            neurons = {"offset": tuple(offsets), "scale": self.scale, "state": state}
+            train, after = signgd_matmul(*values, eta, amplitude=amplitudes, **neurons)
+            return Emission.of(train, self.scale), after
+        operands = zip(values, amplitudes, offsets, state.x)
+        decoded = [decode(value, eta, amplitude=a, offset=offset, bias=x) for value, a, offset, x in operands]
+        state_of_v = NeuronState(None, state.v)
+        train, after = signgd_target(torch.vmap(self)(*decoded), eta, scale=self.scale, state=state_of_v)
+        return Emission.of(train, self.scale), NeuronState(tuple(x[-1].clone() for x in decoded), after.v)
 
     def _fused_function(self, state: NeuronState) -> tuple | None:
         """The target as :func:`snn_kernels.signgd_vector` takes it; ``None`` if it is not one of its functions."""
@@ -115,6 +118,13 @@ class VectorPopulation(Population):
 
     def chase(self, x: Sequence[Tensor], eta: Tensor, v: Tensor) -> tuple[SpikeTrain, Tensor]:
         return chase([self(*x)], eta, "identity", self.scale, v)  # one target for all steps
+
+
+def _packed(current: Current) -> tuple[SpikeTrain | Tensor, Tensor | None]:
+    """A current as :func:`snn_kernels.decode` takes it: a train and what a spike is worth, where it is that."""
+    if isinstance(current, Emission) and current.scale is not None:
+        return current.train, current.scale
+    return as_dense(current), None
 
 
 def _or(value: Any, default: float) -> Any:

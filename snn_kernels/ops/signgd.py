@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ..activations import ActivationSpec, resolve
@@ -9,10 +10,10 @@ from ..backends import choose
 from ..checks import checked_currents, checked_eta, checked_field, kind
 from ..spike_train import SpikeTrain
 from .neuron import run_neuron
-from .neuron.reference import Operands, State
+from .neuron.reference import Momentum, Operands, State
 from .neuron.state import NeuronState, checked_gradients, checked_momentum, checked_state
 
-__all__ = ["signgd", "signgd_binary"]
+__all__ = ["signgd", "signgd_binary", "signgd_target"]
 
 
 def signgd(
@@ -120,3 +121,47 @@ def _checked_call(currents, eta, activation, offset, bias, scale, v0, momentum, 
     bytes, after = run_neuron(currents, eta, row.name, operands, initial, filter, choose(backend, device))
     x = after.x if len(currents) == 2 else after.x[0]
     return SpikeTrain(bytes, first.shape[0]), NeuronState(x, after.v, after.m)
+
+
+def signgd_target(
+    target: Tensor,
+    eta: Tensor,
+    *,
+    scale: Tensor | float = 1.0,
+    v0: Tensor | float = 0.0,
+    state: NeuronState | None = None,
+    backend: str | None = None,
+) -> tuple[SpikeTrain, NeuronState]:
+    """signGD neurons whose targets are given, where ``h`` is not a function of the neuron's own decoded inputs alone.
+
+    For ``t = 0 .. T-1``, elementwise, every operation rounded once::
+
+        s[t] = 1 if v >= target[t] else 0
+        v <- v - eta[t] * scale * (2 * s[t] - 1)
+
+    With ``target[t] = h(x)`` of the inputs as they are decoded after step ``t``, these are the neurons of
+    :func:`signgd`, of any ``h``: a product of two activations ``x @ y``, say.
+
+    Args:
+        target: ``[T, *shape]`` in float32, float16 or bfloat16, any memory format.
+        eta: ``[T]`` float32 step sizes.
+        scale, v0: as in :func:`signgd`.
+        state: continues an earlier call in place of ``v0``.
+        backend: ``None`` for the fastest here, or a name that runs or raises.
+
+    Returns:
+        The spikes, packed, and the state after the last step (float32), which holds no ``x``.
+
+    Raises:
+        TypeError, ValueError: an argument of a dtype, shape or device that does not fit; it is named.
+    """
+    checked_currents((target,), ("target",))
+    checked_eta(eta, len(target), target.device)
+    checked_state(state)
+    shape, device = target.shape[1:], target.device
+    v = checked_field("v0" if state is None else "state.v", v0 if state is None else state.v, shape, device)
+    operands = Operands([torch.zeros((), device=device)], checked_field("scale", scale, shape, device))
+    bytes, after = run_neuron(
+        [target], eta, "signgd_target", operands, State((), v), Momentum(), choose(backend, device)
+    )
+    return SpikeTrain(bytes, len(target)), NeuronState(None, after.v)

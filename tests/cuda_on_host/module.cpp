@@ -1,5 +1,6 @@
 // The CUDA kernels where the ops expect those of the CPU.
 #include "../../csrc/arguments.h"
+#include "../../csrc/cuda/decode.h"
 #include "../../csrc/cuda/neuron.h"
 #include "../../csrc/cuda/parallel.h"
 #include "../../csrc/cuda/vector.h"
@@ -13,6 +14,7 @@ void without_threads(const Problem& problem, int) {
 PYBIND11_MODULE(_cuda_on_host, module) {
     using namespace snn;
     define(module, "neuron", neuron_problem, without_threads<NeuronProblem, neuron_cuda>, nullptr);
+    define(module, "decode", decode_problem, without_threads<DecodeProblem, decode_cuda>, nullptr);
     define(module, "parallel", parallel_problem, without_threads<ParallelProblem, parallel_cuda>, nullptr);
     define(module, "vector", vector_problem, without_threads<VectorProblem, vector_cuda>, nullptr);
     define(module, "spike_current", spike_current_problem, without_threads<SpikeCurrentProblem, spike_current_cuda>,

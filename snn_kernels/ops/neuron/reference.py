@@ -61,6 +61,12 @@ def signgd_step(
     return spike, State(x, state.v - eta * operands.scale * step, (*m_x, *m_v))
 
 
+def signgd_target_step(targets, eta, operands, state, _) -> tuple[Tensor, State]:
+    """One time-step of a signGD neuron that is given its target: what :func:`signgd_step` does behind ``h(x)``."""
+    spike = state.v >= targets[0].float()
+    return spike, State((), state.v - eta * operands.scale * (2 * spike.float() - 1))
+
+
 def subgradient_step(currents, eta, operands, state, momentum) -> tuple[Tensor, State]:
     """One time-step of the subgradient neuron: it descends relu(x - y) + y^2 / 2 over its output (Oh & Lee 2024).
 
@@ -118,6 +124,7 @@ def _membrane(step, hard: bool) -> Model:
 
 MODELS: dict[str, Model] = {
     **{name: _signgd_model(row) for name, row in ACTIVATIONS.items()},
+    "signgd_target": Model(signgd_target_step, decodes=False),
     "subgradient": Model(subgradient_step),
     "integrate_and_fire": _membrane(integrate_and_fire_step, hard=False),
     "integrate_and_fire with hard reset": _membrane(integrate_and_fire_step, hard=True),

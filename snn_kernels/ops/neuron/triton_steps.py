@@ -65,6 +65,18 @@ def signgd_momentum_step(
 
 
 @triton.jit
+def signgd_target_step(
+    x, y, v, m_x, m_y, m_v, offset_x, offset_y, scale, a, b, current_x, current_y, eta, momentum,
+    H: tl.constexpr, BINARY: tl.constexpr, NESTEROV: tl.constexpr,
+):  # fmt: skip
+    """A spike at ``v >= target``, given as the current; ``v <- v - eta scale (2 spike - 1)``."""
+    spike = v >= current_x
+    step = eta * scale
+    v = tl.where(spike, v - step, v + step)
+    return x, y, v, m_x, m_y, m_v, spike
+
+
+@triton.jit
 def subgradient_step(
     x, y, v, m_x, m_y, m_v, offset_x, offset_y, scale, a, b, current_x, current_y, eta, momentum,
     H: tl.constexpr, BINARY: tl.constexpr, NESTEROV: tl.constexpr,
@@ -126,6 +138,7 @@ def hard_reset(v, threshold, value):
 
 # Step and what it is given as H; the signGD neuron is given its activation.
 STEPS = {
+    "signgd_target": (signgd_target_step, soft_reset),
     "subgradient": (subgradient_step, soft_reset),
     "subgradient with momentum": (subgradient_momentum_step, soft_reset),
     "integrate_and_fire": (integrate_and_fire_step, soft_reset),

@@ -66,7 +66,8 @@ def _pack(spikes: Tensor, backend: str) -> Tensor:
     out = _empty_bytes(spikes)
     if backend == "reference":
         return out.copy_(pack_reference(spikes))
-    bits = in_order(spikes != 0, neuron_order(spikes)).contiguous()
+    fired = spikes if spikes.dtype == torch.bool else spikes != 0
+    bits = in_order(fired, neuron_order(spikes)).contiguous()
     C.pack_cpu(bits.data_ptr(), out.data_ptr(), len(spikes), spikes.shape[1:].numel(), torch.get_num_threads())
     return out
 

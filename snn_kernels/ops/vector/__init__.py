@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from ...backends import choose, run_extension
-from ...checks import checked_currents, checked_eta, checked_field, kind
+from ...checks import checked_eta, checked_field, kind
 from ...layout import as_operand, empty_steps, flat_steps
 from ...spike_train import SpikeTrain, groups_of
-from ..neuron import CURRENT_DTYPES
+from ..currents import checked_input, dense_currents, input_argument
 from ..neuron.reference import Operands, State, signgd_step
 from ..neuron.state import NeuronState, checked_state
 from .reference import VECTOR_TARGETS, vector_target
@@ -27,10 +27,11 @@ PARAMETERS: dict[str, tuple[tuple[str, float], ...]] = {
 
 
 def signgd_vector(
-    current: Tensor,
+    current: Tensor | SpikeTrain,
     eta: Tensor,
     function: str | tuple,
     *,
+    amplitude: Field | None = None,
     offset: Field = 1.0,
     bias: Field = 0.0,
     scale: Field = 1.0,
@@ -51,7 +52,8 @@ def signgd_vector(
     ``|v - h(x)|`` is below the rounding of that sum: see :func:`vector_band`.
 
     Args:
-        current: ``[T, *batch, D]`` in float32, float16 or bfloat16.
+        current: ``[T, *batch, D]`` in float32, float16 or bfloat16; or a train, whose spikes are each worth
+            ``amplitude``, as in :func:`snn_kernels.decode`.
         eta: ``[T]`` float32 step sizes.
         function: a name, or a tuple of it and its parameters, which are numbers or broadcast to ``[*batch, D]``:
             ``("softmax", keep)``: over the elements where ``keep`` is not 0, 0 elsewhere;
@@ -70,26 +72,29 @@ def signgd_vector(
     if len(given) > len(PARAMETERS[name]):
         raise ValueError(f"function: {name} takes {len(PARAMETERS[name])} parameters, got {len(given)}")
     parameters = dict(PARAMETERS[name]) | dict(zip((key for key, _ in PARAMETERS[name]), given))
-    checked_currents((current,), ("current",))
-    if current.ndim < 2:
+    values, timesteps, amplitude = checked_input("current", current, amplitude)
+    shape, device = values.shape[1:], values.device
+    if not shape:
         raise ValueError(f"current: expected [T, *batch, D], got {kind(current)}")
-    checked_eta(eta, len(current), current.device)
+    checked_eta(eta, timesteps, device)
     checked_state(state)
     eps = parameters.pop("eps", 0.0)
     if not isinstance(eps, (int, float)):
         raise TypeError(f"eps: expected a number, got {kind(eps)}")
 
     def field(key: str, value: Field) -> Tensor:
-        return checked_field(key, value, current.shape[1:], current.device)
+        return checked_field(key, value, shape, device)
 
     x_name, v_name = ("bias", "v0") if state is None else ("state.x", "state.v")
     x, v = (bias, v0) if state is None else (state.x, state.v)
     a = next(iter(parameters.items()))
     with torch.no_grad():
         bytes, x, v = torch.ops.snn_kernels.signgd_vector(
-            current,
+            values,
+            timesteps,
             eta,
             name,
+            amplitude,
             field("offset", offset),
             field("scale", scale),
             field(*a),
@@ -97,9 +102,9 @@ def signgd_vector(
             float(eps),
             field(x_name, x),
             field(v_name, v),
-            choose(backend, current.device),
+            choose(backend, device),
         )
-    return SpikeTrain(bytes, len(current)), NeuronState(x, v)
+    return SpikeTrain(bytes, timesteps), NeuronState(x, v)
 
 
 def vector_band(function: str, x: Tensor, h: Tensor, a: Tensor, b: Tensor, eps: float) -> Tensor:
@@ -126,13 +131,13 @@ def vector_band(function: str, x: Tensor, h: Tensor, a: Tensor, b: Tensor, eps: 
 
 torch.library.define(
     "snn_kernels::signgd_vector",
-    "(Tensor current, Tensor eta, str function, Tensor offset, Tensor scale, Tensor a, Tensor b, float eps, Tensor x, "
-    "Tensor v, str backend) -> (Tensor, Tensor, Tensor)",
+    "(Tensor current, int timesteps, Tensor eta, str function, Tensor amplitude, Tensor offset, Tensor scale, "
+    "Tensor a, Tensor b, float eps, Tensor x, Tensor v, str backend) -> (Tensor, Tensor, Tensor)",
 )
 
 
-def _outputs(current: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    timesteps, *shape = current.shape
+def _outputs(current: Tensor, timesteps: int) -> tuple[Tensor, Tensor, Tensor]:
+    shape = current.shape[1:]
     order = tuple(range(len(shape)))
     bytes = empty_steps(groups_of(timesteps), shape, order, torch.uint8, current.device)
     x, v = (empty_steps(1, shape, order, torch.float32, current.device)[0] for _ in range(2))
@@ -140,41 +145,42 @@ def _outputs(current: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @torch.library.register_fake("snn_kernels::signgd_vector")
-def _vector_fake(current, *_):
-    return _outputs(current)
+def _vector_fake(current, timesteps, *_):
+    return _outputs(current, timesteps)
 
 
 @torch.library.impl("snn_kernels::signgd_vector", "CompositeExplicitAutograd")
-def _vector(current, eta, function, offset, scale, a, b, eps, x, v, backend):
-    outputs = bytes, x_out, v_out = _outputs(current)
+def _vector(current, timesteps, eta, function, amplitude, offset, scale, a, b, eps, x, v, backend):
+    outputs = bytes, x_out, v_out = _outputs(current, timesteps)
+    shape = current.shape[1:]
     if backend == "reference":
-        spikes = torch.empty(current.shape, dtype=torch.bool, device=current.device)
-        shape = current.shape[1:]
+        dense = dense_currents(current, timesteps, amplitude)
+        spikes = torch.empty(dense.shape, dtype=torch.bool, device=current.device)
         target, operands = vector_target(function, a, b, eps), Operands([offset], scale)
         state = State((x.expand(shape),), v.expand(shape))
         for t, step in enumerate(eta):
-            spikes[t], state = signgd_step([current[t]], step, target, operands, state)
+            spikes[t], state = signgd_step([dense[t]], step, target, operands, state)
         bytes.copy_(torch.ops.snn_kernels.pack(spikes, backend))
         x_out.copy_(state.x[0])
         v_out.copy_(state.v)
     elif v_out.numel():
-        order = tuple(range(current.ndim - 1))
+        order = tuple(range(len(shape)))
         flat, stride = flat_steps(current, order)
-        operands = [as_operand(field, current.shape[1:], order) for field in (offset, scale, a, b, x, v)]
+        fields = (amplitude, offset, scale, a, b, x, v)
+        amplitude, *operands = (as_operand(field, shape, order) for field in fields)
         run = _run_triton if backend == "triton" else _run_extension
-        run(function, flat, stride, eta.contiguous(), eps, operands, outputs)
+        run(function, timesteps, flat, stride, amplitude, eta.contiguous(), eps, operands, outputs)
     return outputs
 
 
-def _run_extension(function, flat, stride, eta, eps, operands, outputs) -> None:
+def _run_extension(function, timesteps, flat, stride, amplitude, eta, eps, operands, outputs) -> None:
     bytes, x_out, v_out = outputs
     arguments = (
         function,
-        CURRENT_DTYPES[flat.dtype],
-        (len(flat), v_out.numel(), v_out.shape[-1]),
+        (timesteps, v_out.numel(), v_out.shape[-1]),
         eta.data_ptr(),
         eps,
-        (flat.data_ptr(), stride),
+        input_argument(flat, stride, amplitude),
         [(operand.data.data_ptr(), operand.inner, operand.period) for operand in operands],
         x_out.data_ptr(),
         v_out.data_ptr(),

@@ -9,13 +9,15 @@ import triton
 import triton.language as tl
 
 from ... import triton_math as m
+from ..currents import is_train
 from ..neuron.triton_kernel import load_operand
 
 __all__ = ["vector_kernel", "vector_triton"]
 
 LONGEST = 4096  # elements that a program keeps in registers
 
-FIELDS = " ".join(f"p_{name} {name}_inner {name}_period" for name in ("offset", "scale", "a", "b", "x", "v"))
+OPERANDS = ("amplitude", "offset", "scale", "a", "b", "x", "v")
+FIELDS = " ".join(f"p_{name} {name}_inner {name}_period" for name in OPERANDS)
 
 
 @triton.jit
@@ -43,15 +45,18 @@ def layer_norm(x, weight, bias, eps, length, inside):
 VECTOR_FUNCTIONS = {"softmax": softmax, "layer_norm": layer_norm, "rms_norm": rms_norm}
 
 
-RUN_TIME = f"p_current step_stride p_eta eps {FIELDS} p_x_out p_v_out p_bytes timesteps neurons length".split()
+RUN_TIME = f"p_current stride p_eta eps {FIELDS} p_x_out p_v_out p_bytes timesteps neurons length".split()
 
 
 @triton.jit(do_not_specialize=RUN_TIME)
 def vector_kernel(
     p_current,
-    step_stride: tl.int64,
+    stride: tl.int64,
     p_eta,
     eps: tl.float32,
+    p_amplitude,
+    amplitude_inner: tl.int64,
+    amplitude_period: tl.int64,
     p_offset,
     offset_inner: tl.int64,
     offset_period: tl.int64,
@@ -77,8 +82,10 @@ def vector_kernel(
     neurons: tl.int64,
     length: tl.int64,
     H: tl.constexpr,
+    PACKED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
+    """``PACKED`` currents are bits of a train's bytes, each worth the amplitude."""
     d = tl.arange(0, BLOCK)
     inside = d < length
     n = tl.program_id(0).to(tl.int64) * length + d
@@ -88,11 +95,19 @@ def vector_kernel(
     scale = load_operand(p_scale, scale_inner, scale_period, n, neurons, inside)
     a = load_operand(p_a, a_inner, a_period, n, neurons, inside)
     b = load_operand(p_b, b_inner, b_period, n, neurons, inside)
+    if PACKED:
+        amplitude = load_operand(p_amplitude, amplitude_inner, amplitude_period, n, neurons, inside)
     for group in range(0, (timesteps + 7) // 8):
         byte = tl.zeros([BLOCK], tl.int32)
+        if PACKED:
+            received = tl.load(p_current + group * stride + n, mask=inside, other=0).to(tl.int32)
         # A loop at run time: unrolled, eight reductions and their loads do not fit the registers.
         for t in range(group * 8, tl.minimum(group * 8 + 8, timesteps)):
-            current = tl.load(p_current + t * step_stride + n, mask=inside, other=0.0).to(tl.float32)
+            if PACKED:
+                current = tl.where(received & 1 != 0, amplitude, 0.0)
+                received = received >> 1
+            else:
+                current = tl.load(p_current + t * stride + n, mask=inside, other=0.0).to(tl.float32)
             eta = tl.load(p_eta + t)
             x = x - eta * (current + current - offset)
             spike = v >= H(x, a, b, eps, length.to(tl.float32), inside)
@@ -109,7 +124,7 @@ def warps_of(block: int) -> int:
     return min(max(1, block // 128), 16)
 
 
-def vector_triton(function, flat, stride, eta, eps, operands, outputs) -> None:
+def vector_triton(function, timesteps, flat, stride, amplitude, eta, eps, operands, outputs) -> None:
     """Run the kernel over vectors that are not empty; ``outputs`` are written."""
     bytes, x_out, v_out = outputs
     length, neurons = v_out.shape[-1], v_out.numel()
@@ -122,14 +137,16 @@ def vector_triton(function, flat, stride, eta, eps, operands, outputs) -> None:
             stride,
             eta,
             eps,
+            *amplitude,
             *(part for operand in operands for part in operand),
             x_out,
             v_out,
             bytes,
-            len(flat),
+            timesteps,
             neurons,
             length,
             H=VECTOR_FUNCTIONS[function],
+            PACKED=is_train(flat),
             BLOCK=block,
             num_warps=warps_of(block),
             enable_fp_fusion=False,

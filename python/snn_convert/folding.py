@@ -1,0 +1,50 @@
+"""Constant factors and summands on their way into the weights before them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, fx
+
+from .packed import LAYOUT
+from .rules import argument
+
+if TYPE_CHECKING:
+    from .lower import Lowering
+
+__all__ = ["fold", "scaled"]
+
+aten = torch.ops.aten
+
+
+def fold(lowering: Lowering, x: fx.Node, scale: Tensor, shift: Tensor | None = None) -> bool:
+    """Fold ``scale * x + shift`` into the map that computes ``x``, if that map feeds nothing else.
+
+    Both are float64, one number or one a channel: dimension 1.
+    """
+    channel_last = x.target is aten.linear.default and (x.meta["val"].ndim == 2 or scale.numel() == 1)
+    if not (channel_last or x.target in (aten.conv1d.default, aten.conv2d.default)) or len(x.users) != 1:
+        return False
+    weight, bias = x.args[1], argument(x, 2, "bias")
+    if any(node.op != "get_attr" for node in (weight, bias) if node is not None):
+        return False
+    weight = lowering.tensor(weight)
+    summands = [] if bias is None else [scale * lowering.tensor(bias).double()]
+    summands += [] if shift is None else [shift]
+    folded = weight.double() * scale.reshape(-1, *[1] * (weight.ndim - 1))
+    new_weight = lowering.constant(x, "folded_weight", folded.to(weight.dtype))
+    new_bias = lowering.constant(x, "folded_bias", sum(summands).to(weight.dtype)) if summands else None
+    x.args = (x.args[0], new_weight, new_bias, *x.args[3:])
+    x.kwargs = {key: value for key, value in x.kwargs.items() if key != "bias"}
+    return True
+
+
+def scaled(lowering: Lowering, like: fx.Node, x: fx.Node, factor: float) -> fx.Node:
+    """``factor * x``, in the weights of the map that ``x`` comes from where nothing but its layout changes between."""
+    source = x
+    while source.target in LAYOUT and len(source.users) == 1:
+        source = source.args[0]
+    if fold(lowering, source, torch.tensor(factor, dtype=torch.float64)):
+        return x
+    return lowering.call(like, aten.mul.Tensor, x, factor)

@@ -1,0 +1,16 @@
+"""The definition of the decoded inputs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["decode_reference"]
+
+
+def decode_reference(current: Tensor, eta: Tensor, offset: Tensor, x: Tensor) -> Tensor:
+    """``x <- x - eta * (2 * current - offset)``, after each step: the first line of ``signgd_step``."""
+    decoded = torch.empty(current.shape, device=current.device)
+    for t, step in enumerate(eta):
+        x = decoded[t] = x - step * (2 * current[t].float() - offset)
+    return decoded
