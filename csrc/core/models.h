@@ -13,8 +13,8 @@ struct ModelList {};
 #define SNN_SIGNGD(name, expression) SignGD<activation::name##_fn>,
 #define SNN_SIGNGD_MOMENTUM(name, expression) SignGDMomentum<activation::name##_fn>,
 using Models = ModelList<SNN_ACTIVATIONS(SNN_SIGNGD) SNN_ACTIVATIONS(SNN_SIGNGD_MOMENTUM) SignGDTarget,
-                         Subgradient<false>, Subgradient<true>, IntegrateAndFire<false, false>, IntegrateAndFire<false, true>,
-                         IntegrateAndFire<true, false>, IntegrateAndFire<true, true>>;
+                         Subgradient<false>, Subgradient<true>, IntegrateAndFire<false, false>,
+                         IntegrateAndFire<false, true>, IntegrateAndFire<true, false>, IntegrateAndFire<true, true>>;
 #undef SNN_SIGNGD
 #undef SNN_SIGNGD_MOMENTUM
 

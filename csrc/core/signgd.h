@@ -44,8 +44,8 @@ struct SignGDTarget {
     }
 };
 
-// The neuron that decodes, with momentum. The filter is linear, so that the receiver's x stays the sender's v through the affine map
-// between them: both filter their own gradient.
+// The neuron that decodes, with momentum. The filter is linear, so that the receiver's x stays the sender's v through
+// the affine map between them: both filter their own gradient.
 template <class H>
 struct SignGDMomentum {
     static constexpr int inputs = H::arity;
