@@ -244,3 +244,15 @@ def test_a_factor_of_a_train_is_in_what_its_spikes_are_worth(monkeypatch):
     output = snn(images(5))
     monkeypatch.setattr(packed.Emission, "times", lambda *_: None)
     assert torch.equal(snn(images(5)), output)
+
+
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("factor", [None, 0.3])
+def test_attention_in_half_precision(factor, precision):
+    """What a spike is worth stays float32, whatever was computed of it in the network's precision."""
+    _, snn, _ = attending(factor=factor)
+    x = images(5)
+    wanted = snn(x)
+    output = snn.to(precision)(x.to(precision))
+    assert output.dtype == precision
+    assert (output.float() - wanted).norm() <= 0.1 * wanted.norm()

@@ -84,14 +84,14 @@ class Emission:
         """The emission after a layout operation on one step's values."""
         over_time = torch.vmap(move)
         train = SpikeTrain(over_time(self.train.bytes), self.train.timesteps)
-        scale = None if self.scale is None else move(self.scale.expand(self.train.shape))
+        scale = None if self.scale is None else move(self.scale.expand(self.train.shape)).float()
         return Emission(train, lambda: over_time(self.dense()), scale)
 
     def times(self, multiply: Callable[[Tensor], Tensor]) -> Emission | None:
         """The emission after a multiplication of each neuron's value by a constant, if its spikes are worth a scale."""
         if self.scale is None:
             return None
-        scale = multiply(self.scale.expand(self.train.shape))
+        scale = multiply(self.scale.expand(self.train.shape)).float()
         return Emission.of(self.train, scale) if scale.shape == self.train.shape else None
 
 

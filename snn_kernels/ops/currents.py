@@ -15,18 +15,16 @@ __all__ = ["checked_input", "dense_currents", "input_argument", "is_train"]
 Field = Tensor | float
 
 
-def checked_input(
-    name: str, current: Tensor | SpikeTrain, amplitude: Field | None, amplitude_name: str = "amplitude"
-) -> tuple[Tensor, int, Tensor]:
+def checked_input(name: str, current: Tensor | SpikeTrain, amplitude: Field | None) -> tuple[Tensor, int, Tensor]:
     """Currents ``[T, *shape]`` or the bytes of a train ``[G, *shape]``, ``T``, and what a spike is worth."""
     if isinstance(current, SpikeTrain):
         values, timesteps = SpikeTrain.checked(current.bytes, current.timesteps).bytes, current.timesteps
     elif amplitude is not None:
-        raise ValueError(f"{amplitude_name}: expected None where {name} is no SpikeTrain, got {kind(amplitude)}")
+        raise ValueError(f"amplitude: expected None where {name} is no SpikeTrain, got {kind(amplitude)}")
     else:
         values = checked_currents((current,), (name,))
         timesteps = len(values)
-    worth = checked_field(amplitude_name, 1.0 if amplitude is None else amplitude, values.shape[1:], values.device)
+    worth = checked_field("amplitude", 1.0 if amplitude is None else amplitude, values.shape[1:], values.device)
     return values, timesteps, worth
 
 
