@@ -96,11 +96,9 @@ inline ParallelProblem parallel_problem(const std::string& dtype, int64_t timest
                                         const OperandArgument& shift,
                                         const std::pair<Address, Address>& weight_and_threshold, Address bytes) {
     ParallelProblem problem{};
-    problem.dtype = dtype_of(dtype);
+    problem.input = {dtype_of(dtype), pointer<const void>(current.first), nullptr, current.second, {}};
     problem.timesteps = timesteps;
     problem.neurons = neurons;
-    problem.current = pointer<const void>(current.first);
-    problem.step_stride = current.second;
     problem.threshold = operand(threshold);
     problem.shift = operand(shift);
     problem.weight = pointer<const float>(weight_and_threshold.first);

@@ -83,9 +83,7 @@ constexpr const char* kVectorFunctions[] = {"softmax", "layer_norm", "rms_norm"}
 
 // Neurons that see all steps at once: see core/parallel.h.
 struct ParallelProblem {
-    const void* current;  // [T, N], steps `step_stride` elements apart
-    int64_t step_stride;
-    DType dtype;
+    Input input;  // dense
     int64_t timesteps;
     int64_t neurons;
     Operand threshold;            // of the counting neuron, like shift

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from rich.console import Console
+from torch._dynamo.exc import FailOnRecompileLimitHit
 
 from bench.__main__ import main
 from bench.compare import changes, report
@@ -19,7 +23,7 @@ from bench.memory import peak_bytes
 from bench.render import render
 from bench.results import Row, load, store
 from bench.roofline import Roofline, measured
-from bench.runner import Comparison, Missing, Variant, Work, measure, quantiles
+from bench.runner import Comparison, Missing, Variant, Work, compiled, measure, quantiles
 
 CEILING = Roofline(copy=1e9, gemm={"float32": 1e9})
 
@@ -81,6 +85,49 @@ def test_the_peak_of_memory_is_of_what_lives_at_a_time():
 
     assert [peak_bytes(run) for _ in range(2)] == [8192, 8192]
     assert peak_bytes(lambda: None) == 0
+
+
+NEW_PAGES = """
+import resource, torch
+from bench.memory import keep_memory
+if {keep}:
+    assert keep_memory()
+for _ in range(20):  # aligned blocks of one size do not fit where one was: a few are new before some are neighbours
+    torch.zeros(1 << 24)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(4):
+    torch.zeros(1 << 24)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
+def test_memory_that_is_kept_is_no_new_pages():
+    def new_pages(keep: bool) -> int:
+        command = [sys.executable, "-c", NEW_PAGES.format(keep=keep)]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert new_pages(keep=True) < 32  # a tensor is 16384 pages of 4 KB, or 32 of 2 MB
+    assert new_pages(keep=False) >= 4 * 32
+
+
+def test_every_shape_is_compiled_or_none_is_run(monkeypatch):
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append([tuple(x.shape) for x in inputs])
+        return graph
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    with torch._dynamo.config.patch(recompile_limit=8, fail_on_recompile_limit_hit=False):
+        double = compiled(lambda x: 2 * x)
+        limit = torch._dynamo.config.recompile_limit
+        shapes = [(n,) for n in range(2, limit + 2)]
+        for shape in shapes:
+            assert torch.equal(double(torch.ones(shape)), torch.full(shape, 2.0))
+        assert graphs == [[shape] for shape in shapes]
+        with pytest.raises(FailOnRecompileLimitHit):
+            double(torch.ones(1000))
 
 
 def test_images_and_memory_become_facts_of_what_is_right():

@@ -126,7 +126,7 @@ void neuron(const Tile& tile, const TileCurrents& currents, const float* eta, in
 
 void decode(const float* __restrict x, const float* __restrict current, const float* __restrict offset, float eta,
             int count, float* __restrict out) {
-    for (int i = 0; i < count; ++i) out[i] = x[i] - eta * decoded_gradient(current[i], offset[i]);
+    for (int i = 0; i < count; ++i) out[i] = decoded(x[i], eta, current[i], offset[i]);
 }
 
 void weigh_spikes(const uint8_t* __restrict bytes, int bit, const float* __restrict amplitude, int count,

@@ -12,7 +12,7 @@ namespace snn {
 class TileInput {
   public:
     // For tiles of at most `tile` neurons, of which `steps` steps are in use at once.
-    TileInput(const Input& input, const TileKernels& kernels, int64_t tile, int steps)
+    TileInput(const Input& input, const TileKernels& kernels, int64_t tile, int64_t steps)
         : input_(input), kernels_(kernels), tile_(tile) {
         if (input.train) amplitude_.resize(tile);
         if (input.train || input.dtype != DType::float32) made_.resize(tile * steps);
@@ -24,7 +24,7 @@ class TileInput {
     }
 
     // The currents of step t, in the `place`th of the steps in use.
-    const float* at(int64_t t, int place) {
+    const float* at(int64_t t, int64_t place) {
         if (input_.train) {
             const uint8_t* bytes = input_.train + t / kStepsPerByte * input_.stride + begin_;
             float* out = made_.data() + place * tile_;

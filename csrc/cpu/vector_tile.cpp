@@ -105,8 +105,7 @@ void decode(const VectorTile& tile, const float* const* currents, const float* e
     for (int64_t d = 0; d < tile.length; ++d) {
         float x = x_tile[d];
         unrolled<Steps>([&](auto s) SNN_INLINE_LAMBDA {
-            x = x - eta[s] * decoded_gradient(current[s][d], offset[d]);
-            rows[s * tile.length + d] = x;
+            rows[s * tile.length + d] = x = decoded(x, eta[s], current[s][d], offset[d]);
         });
         x_tile[d] = x;
     }
@@ -124,9 +123,7 @@ void fire(const VectorTile& tile, const float* eta, const float* __restrict targ
         float v = v_tile[d];
         uint32_t fired = bit ? fired_tile[d] : 0u;
         unrolled<Steps>([&](auto s) SNN_INLINE_LAMBDA {
-            const bool spike = fires(v, targets[s * tile.length + d]);
-            const float size = eta[s] * scale[d];
-            v = spike ? v - size : v + size;
+            const bool spike = chase(v, targets[s * tile.length + d], eta[s], scale[d]);
             fired |= spike ? 1u << (bit + s) : 0u;
         });
         v_tile[d] = v;

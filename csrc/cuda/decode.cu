@@ -12,14 +12,14 @@ constexpr int kWord = 4;
 
 // The neurons of a thread.
 template <int Width>
-struct Decoded {
+struct Decoder {
     const DecodeProblem& p;
     int64_t first;
     int count;
     bool aligned;
     float x[Width], offset[Width];
 
-    __device__ Decoded(const DecodeProblem& p, int64_t first, bool aligned)
+    __device__ Decoder(const DecodeProblem& p, int64_t first, bool aligned)
         : p(p),
           first(first),
           count(p.neurons - first < Width ? static_cast<int>(p.neurons - first) : Width),
@@ -33,8 +33,8 @@ struct Decoded {
     __device__ __forceinline__ void step(int64_t t, F current) {
         const float eta = __ldg(p.eta + t);
 #pragma unroll
-        for (int i = 0; i < Width; ++i) x[i] = x[i] - eta * decoded_gradient(current(i), offset[i]);
-        store_run(p.out + t * p.neurons + first, x, count, aligned);
+        for (int i = 0; i < Width; ++i) x[i] = decoded(x[i], eta, current(i), offset[i]);
+        store(p.out + t * p.neurons + first, x, count, aligned);
     }
 };
 
@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(kThreads) decode_kernel(const DecodeProblem p,
     constexpr int width = Pack<Current>::width;
     const int64_t first = thread_number() * width;
     if (first >= p.neurons) return;
-    Decoded<width> decoded(p, first, aligned);
+    Decoder<width> decoder(p, first, aligned);
     for (int64_t t = 0; t < p.timesteps; t += kStepsPerByte) {
         const int steps = p.timesteps - t < kStepsPerByte ? static_cast<int>(p.timesteps - t) : kStepsPerByte;
         Pack<Current> current[kStepsPerByte];  // all loads in flight before the first store
@@ -54,25 +54,25 @@ __global__ void __launch_bounds__(kThreads) decode_kernel(const DecodeProblem p,
             if (s < steps)
                 current[s] =
                     load_currents(static_cast<const Current*>(p.input.current) + (t + s) * p.input.stride + first,
-                                  decoded.count, aligned);
+                                  decoder.count, aligned);
 #pragma unroll
         for (int s = 0; s < kStepsPerByte; ++s)
-            if (s < steps) decoded.step(t + s, [&](int i) { return to_float(current[s].value[i]); });
+            if (s < steps) decoder.step(t + s, [&](int i) { return to_float(current[s].value[i]); });
     }
 }
 
 __global__ void __launch_bounds__(kThreads) decode_train_kernel(const DecodeProblem p, const bool aligned) {
     const int64_t first = thread_number() * kWord;
     if (first >= p.neurons) return;
-    Decoded<kWord> decoded(p, first, aligned);
+    Decoder<kWord> decoder(p, first, aligned);
     float amplitude[kWord];
-    load_operand(p.input.amplitude, first, decoded.count, amplitude);
+    load_operand(p.input.amplitude, first, decoder.count, amplitude);
     for (int64_t t = 0; t < p.timesteps; t += kStepsPerByte) {
         uint32_t byte[kWord];
-        load_bytes(p.input.train + t / kStepsPerByte * p.input.stride + first, byte, decoded.count, aligned);
+        load_bytes(p.input.train + t / kStepsPerByte * p.input.stride + first, byte, decoder.count, aligned);
 #pragma unroll
         for (int s = 0; s < kStepsPerByte; ++s)
-            if (t + s < p.timesteps) decoded.step(t + s, [&](int i) { return byte[i] >> s & 1 ? amplitude[i] : 0.f; });
+            if (t + s < p.timesteps) decoder.step(t + s, [&](int i) { return byte[i] >> s & 1 ? amplitude[i] : 0.f; });
     }
 }
 

@@ -69,17 +69,25 @@ __device__ __forceinline__ Pack<Current> load_currents(const Current* from, int 
     return pack;
 }
 
-template <int Width>
-__device__ __forceinline__ void store_bytes(uint8_t* to, const uint32_t (&byte)[Width], int count, bool aligned) {
+__device__ __forceinline__ void store_four(uint8_t* to, const uint32_t* byte) {
+    *reinterpret_cast<uint32_t*>(to) = byte[0] | byte[1] << 8 | byte[2] << 16 | byte[3] << 24;
+}
+
+__device__ __forceinline__ void store_four(float* to, const float* from) {
+    *reinterpret_cast<float4*>(to) = make_float4(from[0], from[1], from[2], from[3]);
+}
+
+// Writes a thread's neighbouring neurons, those that exist.
+template <class To, class From, int Width>
+__device__ __forceinline__ void store(To* to, const From (&from)[Width], int count, bool aligned) {
     if (aligned) {
 #pragma unroll
-        for (int i = 0; i < Width; i += 4)
-            *reinterpret_cast<uint32_t*>(to + i) = byte[i] | byte[i + 1] << 8 | byte[i + 2] << 16 | byte[i + 3] << 24;
+        for (int i = 0; i < Width; i += 4) store_four(to + i, from + i);
         return;
     }
 #pragma unroll
     for (int i = 0; i < Width; ++i)
-        if (i < count) to[i] = static_cast<uint8_t>(byte[i]);
+        if (i < count) to[i] = static_cast<To>(from[i]);
 }
 
 // Four bytes, those that exist.
@@ -87,19 +95,6 @@ __device__ __forceinline__ void load_bytes(const uint8_t* from, uint32_t (&to)[4
     const uint32_t raw = aligned ? *reinterpret_cast<const uint32_t*>(from) : 0;
 #pragma unroll
     for (int i = 0; i < 4; ++i) to[i] = aligned ? raw >> 8 * i & 255 : i < count ? from[i] : 0u;
-}
-
-template <int Width>
-__device__ __forceinline__ void store_run(float* to, const float (&from)[Width], int count, bool aligned) {
-    if (aligned) {
-#pragma unroll
-        for (int i = 0; i < Width; i += 4)
-            *reinterpret_cast<float4*>(to + i) = make_float4(from[i], from[i + 1], from[i + 2], from[i + 3]);
-        return;
-    }
-#pragma unroll
-    for (int i = 0; i < Width; ++i)
-        if (i < count) to[i] = from[i];
 }
 
 inline bool aligned_to(const void* pointer, size_t size) { return reinterpret_cast<uintptr_t>(pointer) % size == 0; }

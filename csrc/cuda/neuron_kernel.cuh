@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(kThreads, 2) neuron_kernel(const NeuronProblem
                 byte[i] |= spike ? 1u << s : 0u;
             }
         }
-        store_bytes(p.bytes + t / kStepsPerByte * p.neurons + first, byte, count, aligned);
+        store(p.bytes + t / kStepsPerByte * p.neurons + first, byte, count, aligned);
     }
     store_neurons<Model>(neuron, p, first, count);
 }

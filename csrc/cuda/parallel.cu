@@ -17,10 +17,10 @@ struct View {
     bool aligned;
 
     __device__ Pack<Current> current(int64_t t) const {
-        return load_currents(static_cast<const Current*>(p.current) + t * p.step_stride + first, count, aligned);
+        return load_currents(static_cast<const Current*>(p.input.current) + t * p.input.stride + first, count, aligned);
     }
-    __device__ void store(int64_t t, const uint32_t (&byte)[width]) const {
-        store_bytes(p.bytes + t / kStepsPerByte * p.neurons + first, byte, count, aligned);
+    __device__ void store_spikes(int64_t t, const uint32_t (&byte)[width]) const {
+        store(p.bytes + t / kStepsPerByte * p.neurons + first, byte, count, aligned);
     }
 };
 
@@ -45,7 +45,7 @@ __device__ void count(const View<Current>& view) {
         uint32_t byte[width];
 #pragma unroll
         for (int i = 0; i < width; ++i) byte[i] = leading_spikes(spikes[i], static_cast<int32_t>(t));
-        view.store(t, byte);
+        view.store_spikes(t, byte);
     }
 }
 
@@ -68,7 +68,7 @@ __device__ void mix(const View<Current>& view) {
 #pragma unroll
             for (int i = 0; i < width; ++i) byte[i] |= sum[i] >= threshold ? 1u << s : 0u;
         }
-        view.store(t, byte);
+        view.store_spikes(t, byte);
     }
 }
 
@@ -91,8 +91,8 @@ void run(const ParallelProblem& p, cudaStream_t stream) {
     constexpr int width = Pack<Current>::width;
     const int64_t per_block = int64_t{kThreads} * width;
     const int64_t blocks = (p.neurons + per_block - 1) / per_block;
-    const bool aligned =
-        p.neurons % width == 0 && aligned_to(p.bytes, width) && aligned_to(p.current, 16) && p.step_stride % width == 0;
+    const bool aligned = p.neurons % width == 0 && aligned_to(p.bytes, width) && aligned_to(p.input.current, 16) &&
+                         p.input.stride % width == 0;
     const auto kernel = p.weight ? parallel_kernel<Current, true> : parallel_kernel<Current, false>;
     launch("parallel", kernel, blocks, stream, p, aligned);
 }
@@ -103,7 +103,7 @@ void run(const ParallelProblem& p, cudaStream_t stream) {
 void parallel_cuda(const ParallelProblem& problem, void* stream) {
     if (problem.neurons == 0) return;
     const auto cuda_stream = static_cast<cudaStream_t>(stream);
-    switch (problem.dtype) {
+    switch (problem.input.dtype) {
         case DType::float32: return cuda::run<float>(problem, cuda_stream);
         case DType::float16: return cuda::run<__half>(problem, cuda_stream);
         case DType::bfloat16: return cuda::run<__nv_bfloat16>(problem, cuda_stream);

@@ -98,14 +98,11 @@ __global__ void __launch_bounds__(kThreads) vector_kernel(const VectorProblem p)
     for (int64_t t = 0; t < p.timesteps; ++t) {
         const float eta = __ldg(p.eta + t);
         for (int64_t d = threadIdx.x; d < p.length; d += kThreads)
-            x[d] = x[d] -
-                   eta * decoded_gradient(current_of<Current>(p.input, t, first + d), value_of(p.offset, first + d));
+            x[d] = decoded(x[d], eta, current_of<Current>(p.input, t, first + d), value_of(p.offset, first + d));
         const Statistics s = statistics<F>(p, first, x);
         uint8_t* const bytes = p.bytes + t / kStepsPerByte * p.neurons + first;
         for (int64_t d = threadIdx.x; d < p.length; d += kThreads) {
-            const bool spike = fires(v[d], target<F>(p, first + d, x[d], s));
-            const float size = eta * value_of(p.scale, first + d);
-            v[d] = spike ? v[d] - size : v[d] + size;
+            const bool spike = chase(v[d], target<F>(p, first + d, x[d], s), eta, value_of(p.scale, first + d));
             const uint32_t before = t % kStepsPerByte ? bytes[d] : 0u;
             bytes[d] = static_cast<uint8_t>(before | (spike ? 1u << t % kStepsPerByte : 0u));
         }

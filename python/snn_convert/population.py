@@ -139,7 +139,7 @@ class Population(nn.Module):
     def advance(
         self, currents: Sequence[Current], eta: Tensor, state: NeuronState, offsets: Sequence[Tensor]
     ) -> tuple[Emission, NeuronState]:
-        """Run ``len(eta)`` steps from ``state``; a current may be a product that has not been taken yet."""
+        """Run ``len(eta)`` steps from ``state``; currents may be what a population sends, or products not yet taken."""
         activation = (self.activation, *self._constants())
         if self.arity == 2:
             a, b = torch.broadcast_tensors(*map(as_dense, currents))

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .engine import Engine, Kind
 from .nodes import call_node
-from .packed import LAYOUT
+from .packed import LAYOUT, SCALING
 from .rules import argument, einsum_of_two
 
 __all__ = ["Work", "feeders", "work_of_synapses"]
@@ -37,8 +37,7 @@ COPYING = LAYOUT | {
     aten.pixel_shuffle.default, aten.pixel_unshuffle.default, aten.channel_shuffle.default, aten.where.self,
     operator.getitem,
 }  # fmt: skip
-ADDING = {aten.add.Tensor, aten.sub.Tensor, aten.rsub.Scalar, aten.neg.default}
-SCALING = {aten.mul.Tensor, aten.mul.Scalar, aten.div.Tensor, aten.div.Scalar}
+ADDING = {aten.add.Tensor, aten.sub.Tensor, aten.rsub.Scalar}
 
 
 @dataclass

@@ -20,7 +20,7 @@ __all__ = ["signgd_matmul"]
 Field = Tensor | float
 Pair = tuple[Field, Field]
 
-STEPS = 8  # a byte's
+STEPS = 8  # that are decoded at once where not all are: a byte of a train is not cut
 # Bytes of decoded inputs and targets that are computed at once: on the CPU they are to be read back from a cache.
 AT_ONCE = {"cpu": 4 << 20, "cuda": 256 << 20}
 

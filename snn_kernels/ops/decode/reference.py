@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..neuron.reference import decoded_gradient
+
 __all__ = ["decode_reference"]
 
 
@@ -12,5 +14,5 @@ def decode_reference(current: Tensor, eta: Tensor, offset: Tensor, x: Tensor) ->
     """``x <- x - eta * (2 * current - offset)``, after each step: the first line of ``signgd_step``."""
     decoded = torch.empty(current.shape, device=current.device)
     for t, step in enumerate(eta):
-        x = decoded[t] = x - step * (2 * current[t].float() - offset)
+        x = decoded[t] = x - step * decoded_gradient(current[t], offset)
     return decoded

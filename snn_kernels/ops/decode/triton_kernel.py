@@ -10,6 +10,7 @@ import triton.language as tl
 
 from ..currents import is_train
 from ..neuron.triton_kernel import load_operand
+from ..neuron.triton_steps import decoded
 
 __all__ = ["BLOCK", "decode_kernel", "decode_triton"]
 
@@ -53,12 +54,12 @@ def decode_kernel(
             for t in range(group * 8, tl.minimum(group * 8 + 8, timesteps)):
                 current = tl.where(byte & 1 != 0, amplitude, 0.0)
                 byte = byte >> 1
-                x = x - tl.load(p_eta + t) * (current + current - offset)
+                x = decoded(x, tl.load(p_eta + t), current, offset)
                 tl.store(p_out + t * neurons + n, x, mask=alive)
     else:
         for t in range(0, timesteps):
             current = tl.load(p_current + t * stride + n, mask=alive, other=0.0).to(tl.float32)
-            x = x - tl.load(p_eta + t) * (current + current - offset)
+            x = decoded(x, tl.load(p_eta + t), current, offset)
             tl.store(p_out + t * neurons + n, x, mask=alive)
 
 

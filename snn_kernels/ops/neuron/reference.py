@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...activations import ACTIVATIONS
 
-__all__ = ["MODELS", "Momentum", "neuron_loop", "signgd_step"]
+__all__ = ["MODELS", "Momentum", "decoded_gradient", "neuron_loop", "signgd_step"]
 
 
 class Momentum(NamedTuple):
@@ -41,6 +41,11 @@ class Operands(NamedTuple):
     parameters: Sequence[Tensor] = ()
 
 
+def decoded_gradient(current: Tensor, offset: Tensor) -> Tensor:
+    """What a decoded input descends along."""
+    return 2 * current.float() - offset
+
+
 def signgd_step(
     currents: Sequence[Tensor],
     eta: Tensor,
@@ -53,7 +58,7 @@ def signgd_step(
 
     ``x <- x - eta * (2 * current - offset)``; ``spike = v >= h(x)``; ``v <- v - eta * scale * (2 * spike - 1)``.
     """
-    gradients = [2 * current.float() - offset for current, offset in zip(currents, operands.offsets)]
+    gradients = [decoded_gradient(current, offset) for current, offset in zip(currents, operands.offsets)]
     steps, m_x = momentum.filtered(state.m[:-1], gradients)
     x = tuple(xi - eta * step for xi, step in zip(state.x, steps))
     spike = state.v >= function(*x)
@@ -62,9 +67,8 @@ def signgd_step(
 
 
 def signgd_target_step(targets, eta, operands, state, _) -> tuple[Tensor, State]:
-    """One time-step of a signGD neuron that is given its target: what :func:`signgd_step` does behind ``h(x)``."""
-    spike = state.v >= targets[0].float()
-    return spike, State((), state.v - eta * operands.scale * (2 * spike.float() - 1))
+    """One time-step of a signGD neuron that decodes nothing: its target is given in place of a current."""
+    return signgd_step((), eta, lambda: targets[0].float(), operands, state)
 
 
 def subgradient_step(currents, eta, operands, state, momentum) -> tuple[Tensor, State]:

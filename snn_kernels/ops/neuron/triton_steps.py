@@ -7,7 +7,7 @@ import triton.language as tl
 
 from ...triton_activations import TRITON_ACTIVATIONS
 
-__all__ = ["STEPS", "model_of", "signgd_step"]
+__all__ = ["STEPS", "chase", "decoded", "model_of"]
 
 
 @triton.jit
@@ -17,6 +17,20 @@ def target_of(x, y, a, b, H: tl.constexpr, BINARY: tl.constexpr):
     else:
         target = H(x, a, b)
     return target
+
+
+@triton.jit
+def decoded(x, eta, current, offset):
+    """``x <- x - eta (2 current - offset)``."""
+    return x - eta * (current + current - offset)
+
+
+@triton.jit
+def chase(v, target, eta, scale):
+    """A spike at ``v >= target``, and ``v <- v - eta scale (2 spike - 1)``."""
+    spike = v >= target
+    step = eta * scale
+    return tl.where(spike, v - step, v + step), spike
 
 
 @triton.jit
@@ -37,13 +51,11 @@ def signgd_step(
     x, y, v, m_x, m_y, m_v, offset_x, offset_y, scale, a, b, current_x, current_y, eta, momentum,
     H: tl.constexpr, BINARY: tl.constexpr, NESTEROV: tl.constexpr,
 ):  # fmt: skip
-    """``x <- x - eta (2 current - offset)``; a spike at ``v >= h(x)``; ``v <- v - eta scale (2 spike - 1)``."""
-    x = x - eta * (current_x + current_x - offset_x)
+    """The neuron that decodes what it receives and chases ``h`` of it."""
+    x = decoded(x, eta, current_x, offset_x)
     if BINARY:
-        y = y - eta * (current_y + current_y - offset_y)
-    spike = v >= target_of(x, y, a, b, H, BINARY)
-    step = eta * scale
-    v = tl.where(spike, v - step, v + step)
+        y = decoded(y, eta, current_y, offset_y)
+    v, spike = chase(v, target_of(x, y, a, b, H, BINARY), eta, scale)
     return x, y, v, m_x, m_y, m_v, spike
 
 
@@ -69,10 +81,8 @@ def signgd_target_step(
     x, y, v, m_x, m_y, m_v, offset_x, offset_y, scale, a, b, current_x, current_y, eta, momentum,
     H: tl.constexpr, BINARY: tl.constexpr, NESTEROV: tl.constexpr,
 ):  # fmt: skip
-    """A spike at ``v >= target``, given as the current; ``v <- v - eta scale (2 spike - 1)``."""
-    spike = v >= current_x
-    step = eta * scale
-    v = tl.where(spike, v - step, v + step)
+    """The target is given as the current."""
+    v, spike = chase(v, current_x, eta, scale)
     return x, y, v, m_x, m_y, m_v, spike
 
 

@@ -11,6 +11,7 @@ import triton.language as tl
 from ... import triton_math as m
 from ..currents import is_train
 from ..neuron.triton_kernel import load_operand
+from ..neuron.triton_steps import chase, decoded
 
 __all__ = ["vector_kernel", "vector_triton"]
 
@@ -109,10 +110,8 @@ def vector_kernel(
             else:
                 current = tl.load(p_current + t * stride + n, mask=inside, other=0.0).to(tl.float32)
             eta = tl.load(p_eta + t)
-            x = x - eta * (current + current - offset)
-            spike = v >= H(x, a, b, eps, length.to(tl.float32), inside)
-            step = eta * scale
-            v = tl.where(spike, v - step, v + step)
+            x = decoded(x, eta, current, offset)
+            v, spike = chase(v, H(x, a, b, eps, length.to(tl.float32), inside), eta, scale)
             byte |= (spike.to(tl.int32) << t % 8).to(tl.int32)
         tl.store(p_bytes + group * neurons + n, byte.to(tl.uint8), mask=inside)
     tl.store(p_x_out + n, x, mask=inside)
