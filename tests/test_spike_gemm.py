@@ -205,7 +205,7 @@ def test_auto_takes_events_for_sparse_trains():
 
     sparse, dense = (random_train(16, 8, 64, density=density) for density in (0.02, 0.5))
     packed = "unpack" if _C.isa == "portable" else "dense"
-    wide, narrow, windows = torch.empty(96, 64), torch.empty(95, 64), torch.empty(48, 64, 3, 3)
+    wide, narrow, windows = torch.empty(128, 64), torch.empty(127, 64), torch.empty(48, 64, 3, 3)
     assert resolve_method("auto", sparse.bytes, 16, 8, wide) == "event"
     assert resolve_method("auto", dense.bytes, 16, 8, wide) == packed
     assert resolve_method("auto", sparse.bytes, 16, 8, narrow) == packed  # too few outputs for what collecting costs
@@ -252,7 +252,8 @@ def test_fused_linear_is_the_two_apart(timesteps, fields, activation, three_thre
 def test_fused_convolution_is_the_two_apart(geometry, three_threads):
     train, weight, bias = random_train(12, 3, 4, 9, 7), random(8, 4 // geometry.get("groups", 1), 3, 2) / 4, random(8)
     eta, offset = sk.schedules.Exponential(0.4, 0.9).table(12), random(8, 1, 1)
-    apart = sk.signgd(sk.spike_conv2d(train, weight, bias, **geometry), eta, "relu", offset=offset)
+    current = sk.spike_conv2d(train, weight, bias, **geometry, method="dense")
+    apart = sk.signgd(current, eta, "relu", offset=offset)
     fused = sk.spike_conv2d_signgd(train, weight, bias, eta, "relu", **geometry, offset=offset)
     assert_same_neurons(fused, apart)
 

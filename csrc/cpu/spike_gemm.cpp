@@ -27,8 +27,8 @@ struct Job {
 // Outputs whose tables fit in the cache: whole cache lines of currents if possible.
 int64_t outputs_of_job(int64_t table_bytes) {
     const int64_t fitting = std::min<int64_t>(kTableBytes / std::max<int64_t>(table_bytes, 1), kMostOutputs);
-    const int64_t multiple = fitting >= kLanes ? kLanes : kOutputsAtOnce;
-    return std::max(fitting / multiple * multiple, int64_t{kOutputsAtOnce});
+    const int64_t multiple = fitting >= kLanes ? kLanes : kMostAtOnce;
+    return std::max(fitting / multiple * multiple, int64_t{kMostAtOnce});
 }
 
 std::vector<Job> jobs_of(const SpikeGemmProblem& p, int64_t row_blocks, int64_t outputs, int threads) {

@@ -13,7 +13,7 @@ namespace {
 
 // A table is the sums of the eight patterns of the first three inputs, then those of the last two, twice over: one
 // 256-bit register each.
-constexpr int kTableEntries = 16, kStepsAtOnce = 2;
+constexpr int kTableEntries = 16, kOutputsAtOnce = 4, kStepsAtOnce = 2;
 
 void build_tables(const int32_t* fixed, int64_t blocks, int32_t* tables) {
     for (int64_t block = 0; block < blocks; ++block, fixed += kBlockInputs)
@@ -44,7 +44,7 @@ void accumulate_outputs(const uint32_t* index, const int32_t* tables, const floa
         for (int step = 0; step < Steps; ++step)
             for (int n = 0; n < Outputs; ++n) sum[step][n] = _mm256_setzero_si256();
         for (int64_t block = 0; block < blocks; ++block)
-#pragma GCC unroll 1
+#pragma GCC unroll 4
             for (int q = 0; q < kTables; ++q) {
                 const char* from = reinterpret_cast<const char*>(index + block * kBlockIndex + half) + q;
                 __m256i first[Steps], last[Steps];
@@ -64,6 +64,7 @@ void accumulate_outputs(const uint32_t* index, const int32_t* tables, const floa
                         const __m256i three = _mm256_permutevar8x32_epi32(of_three, first[step]);
                         const __m256i two = _mm256_castps_si256(_mm256_permutevar_ps(of_two, last[step]));
                         sum[step][n] = _mm256_add_epi32(sum[step][n], _mm256_add_epi32(three, two));
+                        asm("" : "+x"(sum[step][n]));  // stays in its register: GCC would move and spill it
                     }
                 }
             }

@@ -19,7 +19,7 @@ constexpr int kLanes = 16;          // rows side by side in a register
 constexpr int kTables = 4;          // tables whose index bytes share a 32-bit lane
 constexpr int kInputsPerTable = 5;  // of a block of inputs, table q has inputs q, q + 4, q + 8, q + 12 and q + 16
 constexpr int kBlockInputs = kTables * kInputsPerTable;
-constexpr int kOutputsAtOnce = 4;        // outputs whose accumulators for four steps fit in the registers
+constexpr int kMostAtOnce = 4;           // outputs that are looked up side by side
 constexpr int kEventOutputs = 64;        // outputs that the event method carries in registers
 constexpr int kBlockIndex = 8 * kLanes;  // 32-bit words of index of a block of inputs: [step][lane]
 
