@@ -2,6 +2,7 @@
 #include "arguments.h"
 #include "cpu/decode.h"
 #include "cpu/isa.h"
+#include "cpu/matmul.h"
 #include "cpu/memory.h"
 #include "cpu/neuron.h"
 #include "cpu/packing.h"
@@ -77,6 +78,48 @@ void run_spike_gemm_signgd(const SpikeGemmArguments& arguments, const CurrentArg
     spike_gemm_signgd_cpu(gemm, train, problem, threads);
 }
 
+using MatrixArgument = std::pair<Address, std::vector<int64_t>>;  // MatrixView
+// dtype or uint8 for a train, currents, step stride; amplitude, offset, x; x_out
+using MatmulInputArgument =
+    std::tuple<std::string, MatrixArgument, int64_t, MatrixArgument, MatrixArgument, MatrixArgument, Address>;
+
+MatrixView matrix_view(const MatrixArgument& argument) {
+    return {pointer<const void>(argument.first), argument.second};
+}
+
+MatmulInput matmul_input(const MatmulInputArgument& argument) {
+    const auto& [dtype, current, step_stride, amplitude, offset, x, x_out] = argument;
+    const bool train = dtype == "uint8";
+    return {train ? DType::float32 : dtype_of(dtype),
+            train,
+            matrix_view(current),
+            step_stride,
+            matrix_view(amplitude),
+            matrix_view(offset),
+            matrix_view(x),
+            pointer<float>(x_out)};
+}
+
+// `sizes` are those of the batch, the rows of a, its columns and the columns of b.
+MatmulProblem matmul_problem(int64_t timesteps, const std::vector<int64_t>& sizes, Address eta,
+                             const MatmulInputArgument& a, const MatmulInputArgument& b, const MatrixArgument& scale,
+                             const MatrixArgument& v, Address v_out, Address bytes) {
+    if (sizes.size() < 3) throw std::invalid_argument("sizes: expected at least 3");
+    const auto batch_end = sizes.end() - 3;
+    return {timesteps,
+            {sizes.begin(), batch_end},
+            batch_end[0],
+            batch_end[1],
+            batch_end[2],
+            pointer<const float>(eta),
+            matmul_input(a),
+            matmul_input(b),
+            matrix_view(scale),
+            matrix_view(v),
+            pointer<float>(v_out),
+            pointer<uint8_t>(bytes)};
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, module) {
@@ -95,6 +138,7 @@ PYBIND11_MODULE(_C, module) {
     define(module, "neuron", neuron_problem, neuron_cpu, SNN_IF_CUDA(neuron_cuda));
     define(module, "decode", decode_problem, decode_cpu, SNN_IF_CUDA(decode_cuda));
     define(module, "parallel", parallel_problem, parallel_cpu, SNN_IF_CUDA(parallel_cuda));
+    define(module, "matmul", matmul_problem, matmul_cpu, nullptr);
     define(module, "vector", vector_problem, vector_cpu, SNN_IF_CUDA(vector_cuda));
     define(module, "spike_current", spike_current_problem, nullptr, SNN_IF_CUDA(spike_current_cuda));
     define(module, "spike_neuron", spike_neuron_problem, nullptr, SNN_IF_CUDA(spike_neuron_cuda));

@@ -1,12 +1,14 @@
 """Neurons that chase the product of two decoded matrices, against the loop of their definition."""
 
+import os
+import subprocess
 import sys
 
 import pytest
 import torch
 from torch import Tensor
 
-from signgd_helpers import seeded
+from signgd_helpers import DTYPES, seeded
 from snn_kernels import NeuronState, SpikeTrain, pack, schedules, signgd_matmul
 
 SHAPES = {
@@ -72,21 +74,117 @@ def test_the_definition(name, timesteps, backend):
         assert_follows_the_definition(train, state, arguments)
 
 
+def exact_loop(arguments: dict) -> tuple[Tensor, list[Tensor], Tensor]:
+    """Spikes, decoded inputs and estimates where a sum runs in the order of the inner dimension, each step rounded."""
+    x, v, spikes = list(arguments["bias"]), arguments["v0"], []
+    for t, step in enumerate(arguments["eta"]):
+        x = [xi - step * (2 * c[t].float() - o) for xi, c, o in zip(x, arguments["currents"], arguments["offset"])]
+        target = torch.zeros_like(v)
+        for k in range(x[0].shape[-1]):
+            target = target + x[0][..., k : k + 1] * x[1][..., k : k + 1, :]
+        spikes.append(v >= target)
+        v = v - step * arguments["scale"] * (2 * spikes[-1].float() - 1)
+    return torch.stack(spikes), x, v
+
+
+def assert_exact(train: SpikeTrain, state: NeuronState, arguments: dict) -> None:
+    spikes, x, v = exact_loop(arguments)
+    assert torch.equal(train.unpack(torch.bool), spikes)
+    assert torch.equal(state.v, v)
+    assert all(torch.equal(found, wanted) for found, wanted in zip(state.x, x))
+
+
+# Less than a tile of the product and several, in rows, inner dimension and columns.
+SIZES = [(1, 1, 1), (7, 17, 16), (13, 16, 33), (6, 33, 64), (12, 5, 65), (25, 70, 131)]
+
+
+@pytest.mark.parametrize("batch", [(), (1,), (2, 2)], ids=str)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_the_sum_of_the_cpu_is_in_order(size, batch, three_threads):
+    rows, inner, columns = size
+    arguments = call(((*batch, rows, inner), (*batch, inner, columns)), 10)
+    for dtype in DTYPES:
+        given = {**arguments, "currents": [current.to(dtype) for current in arguments["currents"]]}
+        assert_exact(*run(given, backend="cpu"), given)
+
+
+LAYOUTS = {
+    "rows": lambda x: x.contiguous(),
+    "columns": lambda x: x.mT.contiguous().mT,
+    "heads": lambda x: x.transpose(1, 2).contiguous().transpose(1, 2),
+    "heads in columns": lambda x: x.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1),
+    "scattered": lambda x: torch.stack([x, x.flip(-1)], -1)[..., 0],
+}
+
+
+@pytest.mark.parametrize("of_b", LAYOUTS)
+@pytest.mark.parametrize("of_a", LAYOUTS)
+def test_layouts(of_a, of_b, three_threads):
+    arguments = call(((3, 13, 18), (3, 18, 21)), 11)
+    a, b = arguments["currents"]
+    given = {**arguments, "currents": [LAYOUTS[of_a](a), LAYOUTS[of_b](b)]}
+    assert_exact(*run(given, backend="cpu"), arguments)
+    trains = {**call(((3, 13, 18), (3, 18, 21)), 11, (True, True)), "amplitude": (0.7, seeded(18, 21))}
+    moved = [SpikeTrain(LAYOUTS[of](t.bytes), 11) for of, t in zip((of_a, of_b), trains["currents"])]
+    dense = [t.unpack() * worth for t, worth in zip(trains["currents"], trains["amplitude"])]
+    assert_exact(*run({**trains, "currents": moved}, backend="cpu"), {**trains, "currents": dense})
+
+
+def test_special_numbers():
+    arguments = call(((2, 7, 9), (2, 9, 17)), 9)
+    arguments["currents"][0][3, 0, 2, 4] = float("nan")
+    arguments["currents"][1][2, 1, 5, 3] = float("inf")
+    train, state = run(arguments, backend="cpu")
+    spikes, x, v = exact_loop(arguments)
+    assert torch.equal(train.unpack(torch.bool), spikes)
+    torch.testing.assert_close((*state.x, state.v), (*x, v), rtol=0, atol=0, equal_nan=True)
+
+
+PRINT_DIGEST = """
+import hashlib
+from test_signgd_matmul import SIZES, call, run
+from snn_kernels import _C
+digest = hashlib.sha256()
+for rows, inner, columns in SIZES:
+    train, state = run(call(((2, rows, inner), (2, inner, columns)), 11, (True, False)), backend="cpu")
+    for tensor in (train.bytes, *state.x, state.v):
+        digest.update(tensor.numpy().tobytes())
+print(_C.isa, digest.hexdigest())
+"""
+
+
+def test_every_instruction_set_gives_the_same_bits():
+    found = {}
+    for isa in ("portable", "avx2", "avx512"):
+        environment = {**os.environ, "SNN_KERNELS_ISA": isa, "PYTHONPATH": os.path.dirname(__file__)}
+        command = [sys.executable, "-c", PRINT_DIGEST]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        name, digest = done.stdout.split()
+        found[name] = digest
+    assert len(set(found.values())) == 1, found
+
+
 @pytest.mark.parametrize("limit", [1, 300, 3000])
 @pytest.mark.parametrize("name", SHAPES)
-def test_parts_that_fit_a_cache(name, limit, monkeypatch):
+def test_parts_of_a_product_of_pytorch(name, limit, monkeypatch):
     """One sample after the other and eight steps after the other, of operands that all samples share too."""
-    monkeypatch.setitem(sys.modules["snn_kernels.ops.matmul"].AT_ONCE, "cpu", limit)
+    apart = sys.modules["snn_kernels.ops.matmul.apart"]
+    monkeypatch.setattr(apart, "AT_ONCE", limit)
     for packed in ((False, False), (True, False)):
         arguments = call(SHAPES[name], 20, packed)
-        assert_follows_the_definition(*run(arguments), arguments)
         shared = {**arguments, "offset": (0.3, seeded(1, 1)), "scale": 0.5, "bias": (0.1, seeded(1))}
-        train, state = run(shared)
-        full = {
-            "offset": [torch.as_tensor(o).expand(b.shape) for o, b in zip(shared["offset"], arguments["bias"])],
-            "bias": [torch.as_tensor(x).expand(b.shape) for x, b in zip(shared["bias"], arguments["bias"])],
-        }
-        assert_follows_the_definition(train, state, {**shared, **full})
+        for given in (arguments, shared):
+            values = [c.bytes if isinstance(c, SpikeTrain) else c for c in given["currents"]]
+            of = [
+                [torch.as_tensor(1.0 if field is None else field) for field in fields]
+                for fields in zip(given["amplitude"], given["offset"], given["bias"])
+            ]
+            scale = torch.as_tensor(given["scale"])
+            out = apart.signgd_matmul_apart(*values, given["eta"], *of, scale, given["v0"], "cpu")
+            shapes = [x.shape for x in arguments["bias"]]
+            full = {k: [torch.as_tensor(f).expand(s) for f, s in zip(given[k], shapes)] for k in ("offset", "bias")}
+            found = SpikeTrain(out[0], 20), NeuronState(tuple(out[1:3]), out[3])
+            assert_follows_the_definition(*found, {**given, **full})
 
 
 def test_state_continues():
@@ -111,6 +209,14 @@ def test_half_precision_and_compile():
     wanted = signgd_matmul(a.float(), b.float(), eta)[0].unpack() + 1
     assert torch.equal(network(a, b), wanted)
     assert torch.equal(torch.compile(network, fullgraph=True, backend="aot_eager")(a, b), wanted)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_opcheck(backend):
+    eta, one = schedules.Exponential().table(9), torch.ones(())
+    for a in (seeded(9, 3, 4, 6), pack(seeded(9, 3, 4, 6) > 0).bytes):
+        arguments = (a, seeded(9, 6, 5), 9, eta, [one, one, one], [one, one, one], one, one, backend)
+        torch.library.opcheck(torch.ops.snn_kernels.signgd_matmul.default, arguments)
 
 
 @pytest.mark.parametrize(
