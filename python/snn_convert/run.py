@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 __all__ = ["CHUNK", "Run"]
 
 CHUNK = 8  # steps that are carried through the network together, at least: one byte of every neuron's train
-SAMPLE_STEPS = 64  # and what a small batch may come to with more of them
+SAMPLE_STEPS = 256  # and what a small batch may come to with more of them
 
 
 def steps_together(samples: int) -> int:
     """How many steps of a batch are carried through the network together, layer by layer: whole bytes of trains.
 
     More than eight where the batch is small: what a layer prepares for a call (a product its weights) then serves as
-    many samples and steps as in a larger one, and takes no more memory than eight samples do.
+    many samples and steps as in a larger one, and takes no more memory than 32 samples do.
     """
     return max(CHUNK, SAMPLE_STEPS // max(samples, 1) // CHUNK * CHUNK)
 
