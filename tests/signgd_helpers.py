@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -29,6 +34,20 @@ class Run(NamedTuple):
 
 def seeded(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def digest(tensors: Iterable[Tensor]) -> str:
+    return hashlib.sha256(b"".join(tensor.contiguous().numpy().tobytes() for tensor in tensors)).hexdigest()
+
+
+def assert_instruction_sets_agree(outputs: Callable[[], Iterable[Tensor]]) -> None:
+    """The same bits at most at each instruction set, which a process chooses once."""
+    module, name = outputs.__module__, outputs.__name__
+    code = f"import {module}, signgd_helpers as h; print(h.C.isa, h.digest({module}.{name}()))"
+    for isa in ("portable", "avx2", "avx512"):
+        environment = {**os.environ, "SNN_KERNELS_ISA": isa, "PYTHONPATH": os.pathsep.join(sys.path)}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.split()[1] == digest(outputs()), done.stdout
 
 
 def run(activation, currents: list[Tensor], eta: Tensor, backend: str | None = None, **arguments) -> Run:

@@ -1,14 +1,12 @@
 """Neurons that chase the product of two decoded matrices, against the loop of their definition."""
 
-import os
-import subprocess
 import sys
 
 import pytest
 import torch
 from torch import Tensor
 
-from signgd_helpers import DTYPES, seeded
+from signgd_helpers import DTYPES, assert_instruction_sets_agree, seeded
 from snn_kernels import NeuronState, SpikeTrain, pack, schedules, signgd_matmul
 
 SHAPES = {
@@ -140,28 +138,14 @@ def test_special_numbers():
     torch.testing.assert_close((*state.x, state.v), (*x, v), rtol=0, atol=0, equal_nan=True)
 
 
-PRINT_DIGEST = """
-import hashlib
-from test_signgd_matmul import SIZES, call, run
-from snn_kernels import _C
-digest = hashlib.sha256()
-for rows, inner, columns in SIZES:
-    train, state = run(call(((2, rows, inner), (2, inner, columns)), 11, (True, False)), backend="cpu")
-    for tensor in (train.bytes, *state.x, state.v):
-        digest.update(tensor.numpy().tobytes())
-print(_C.isa, digest.hexdigest())
-"""
+def outputs():
+    for rows, inner, columns in SIZES:
+        train, state = run(call(((2, rows, inner), (2, inner, columns)), 11, (True, False)), backend="cpu")
+        yield from (train.bytes, *state.x, state.v)
 
 
 def test_every_instruction_set_gives_the_same_bits():
-    found = {}
-    for isa in ("portable", "avx2", "avx512"):
-        environment = {**os.environ, "SNN_KERNELS_ISA": isa, "PYTHONPATH": os.path.dirname(__file__)}
-        command = [sys.executable, "-c", PRINT_DIGEST]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        name, digest = done.stdout.split()
-        found[name] = digest
-    assert len(set(found.values())) == 1, found
+    assert_instruction_sets_agree(outputs)
 
 
 @pytest.mark.parametrize("limit", [1, 300, 3000])

@@ -1,14 +1,10 @@
 """Neurons that chase a softmax or a normalisation: the reference's spikes, each flip within the derived band."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 import torch.nn.functional as F
 
-from signgd_helpers import DTYPES, STEPS, seeded
+from signgd_helpers import DTYPES, STEPS, assert_instruction_sets_agree, seeded
 from snn_kernels import NeuronState, pack, schedules, signgd_vector
 from snn_kernels.ops.vector import vector_band
 from snn_kernels.ops.vector.reference import VECTOR_TARGETS
@@ -142,31 +138,17 @@ def test_estimates_arrive(name):
     torch.testing.assert_close(state.v, expected, atol=3e-4, rtol=0)
 
 
-PRINT_DIGEST = """
-import hashlib, torch
-from test_signgd_vector import CASES, arguments, case
-from snn_kernels import _C, signgd_vector
-digest = hashlib.sha256()
-for name in CASES:
-    for length in (1, 16, 500, 1203):
-        call = arguments(length, 11)
-        train, state = signgd_vector(call.pop("current"), call.pop("eta"), case(name, length)[0], **call, backend="cpu")
-        for tensor in (train.bytes, state.v):
-            digest.update(tensor.numpy().tobytes())
-print(_C.isa, digest.hexdigest())
-"""
+def outputs():
+    for name in CASES:
+        for length in (1, 16, 500, 1203):
+            call = arguments(length, 11)
+            function = case(name, length)[0]
+            train, state = signgd_vector(call.pop("current"), call.pop("eta"), function, **call, backend="cpu")
+            yield from (train.bytes, state.v)
 
 
 def test_every_instruction_set_gives_the_same_bits():
-    found = {}
-    for isa in ("portable", "avx2", "avx512"):
-        environment = {**os.environ, "SNN_KERNELS_ISA": isa, "PYTHONPATH": os.path.dirname(__file__)}
-        done = subprocess.run(
-            [sys.executable, "-c", PRINT_DIGEST], env=environment, capture_output=True, text=True, check=True
-        )
-        name, digest = done.stdout.split()
-        found[name] = digest
-    assert len(set(found.values())) == 1, found
+    assert_instruction_sets_agree(outputs)
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,11 @@ class Lines {
     Aligned<float> values_;
 };
 
+int64_t bytes_of(const MatmulInput& input) {  // of a current
+    if (input.train) return 1;
+    return input.dtype == DType::float32 ? sizeof(float) : sizeof(uint16_t);
+}
+
 // One of the two matrices, its lines those of its currents in memory.
 class Decoded {
   public:
@@ -73,9 +78,7 @@ class Decoded {
         : lines_are_columns(input.current.stride[batch.size()] == 1 && input.current.stride[batch.size() + 1] != 1),
           input_(input),
           batch_(batch),
-          size_(input.train                     ? 1
-                : input.dtype == DType::float32 ? 4
-                                                : 2),
+          size_(bytes_of(input)),
           lines_(lines_are_columns ? columns : rows),
           length_(lines_are_columns ? rows : columns),
           x_(lines_, length_),
@@ -116,7 +119,7 @@ class Decoded {
   private:
     const MatmulInput& input_;
     const std::vector<int64_t>& batch_;
-    const int64_t size_;  // bytes of a current
+    const int64_t size_;
     int64_t lines_, length_;
     Lines x_, offset_, amplitude_;
     const char* current_ = nullptr;
