@@ -109,6 +109,7 @@ def test_residual_sums_are_part_of_the_fused_op(monkeypatch):
     model, x = Shortcuts().eval(), images(5)
     snn = convert(model, [images(16, seed=2)], timesteps=20, schedule=Exponential(0.3, 0.9))
     fused, original = [], packed.Product.fires
+    monkeypatch.setattr("snn_convert.run.SAMPLE_STEPS", 0)
     monkeypatch.setattr(
         packed.Product,
         "fires",
@@ -153,6 +154,7 @@ def test_a_residual_train_gives_the_bits_of_its_currents(monkeypatch, network, r
         return original(self, *args, **kwargs)
 
     monkeypatch.setattr(packed.Product, "fires", fires)
+    monkeypatch.setattr("snn_convert.run.SAMPLE_STEPS", 0)  # at most eight steps together
     outputs = steps_of(model, x, recipe=recipe)
     # One sum of each network adds a train with a scale a feature, in four rounds; the paper's scales are one a neuron.
     assert sum(residuals) == (4 if recipe == "default" else 0)

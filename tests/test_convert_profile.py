@@ -164,9 +164,10 @@ def test_staggered_windows(delay, evaluations):
 
 
 @pytest.mark.filterwarnings("ignore:populations that never moved")
-def test_how_products_were_taken():
+def test_how_products_were_taken(monkeypatch):
     """Two chunks of steps: signGD neurons fuse with their product, sparse trains are read event by event."""
     torch.manual_seed(0)
+    monkeypatch.setattr("snn_convert.run.SAMPLE_STEPS", 0)
     model = nn.Sequential(nn.Linear(9, 40), nn.ReLU(), nn.Linear(40, 128), nn.ReLU(), nn.Linear(128, 2))
     x = torch.randn(16, 9)
     for recipe, bias, taken in (
