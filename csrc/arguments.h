@@ -110,9 +110,11 @@ inline ParallelProblem parallel_problem(const std::string& dtype, int64_t timest
 // dtype of the currents or uint8 for a train, data, stride, amplitude
 using SourceArgument = std::tuple<std::string, Address, int64_t, OperandArgument>;
 
+inline bool names_train(const std::string& dtype) { return dtype == "uint8"; }
+
 inline Input input_of(const SourceArgument& argument) {
     const auto& [dtype, data, stride, amplitude] = argument;
-    if (dtype == "uint8") return {DType::float32, nullptr, pointer<const uint8_t>(data), stride, operand(amplitude)};
+    if (names_train(dtype)) return {DType::float32, nullptr, pointer<const uint8_t>(data), stride, operand(amplitude)};
     return {dtype_of(dtype), pointer<const void>(data), nullptr, stride, operand(amplitude)};
 }
 

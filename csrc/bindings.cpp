@@ -89,7 +89,7 @@ MatrixView matrix_view(const MatrixArgument& argument) {
 
 MatmulInput matmul_input(const MatmulInputArgument& argument) {
     const auto& [dtype, current, step_stride, amplitude, offset, x, x_out] = argument;
-    const bool train = dtype == "uint8";
+    const bool train = names_train(dtype);
     return {train ? DType::float32 : dtype_of(dtype),
             train,
             matrix_view(current),

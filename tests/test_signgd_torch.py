@@ -6,7 +6,20 @@ import pytest
 import torch
 
 from signgd_helpers import DTYPES, arguments_for, seeded
-from snn_kernels import ACTIVATIONS, NeuronState, SpikeTrain, schedules, signgd, signgd_binary
+from snn_kernels import (
+    ACTIVATIONS,
+    NeuronState,
+    SpikeTrain,
+    decode,
+    pack,
+    parallel_spikes,
+    schedules,
+    signgd,
+    signgd_binary,
+    signgd_matmul,
+    signgd_vector,
+    spike_linear,
+)
 
 ETA = schedules.Exponential().table(9)
 
@@ -88,9 +101,33 @@ def test_export_saves_and_loads(tmp_path):
         assert same(loaded(current, inputs[1]), two_layers(current, inputs[1]))
 
 
-def test_vmap_says_that_it_is_unsupported():
-    with pytest.raises(RuntimeError, match="Batching rule not implemented for snn_kernels::neuron"):
-        torch.func.vmap(lambda current: signgd(current, ETA, "relu")[0].bytes)(seeded(3, 9, 5))
+@pytest.mark.parametrize(
+    "op, run",
+    [
+        ("neuron", lambda current: signgd(current, ETA, "relu")[0].bytes),
+        ("signgd_matmul", lambda current: signgd_matmul(current, current, ETA)[0].bytes),
+    ],
+)
+def test_vmap_says_that_ops_of_lists_of_tensors_do_not_support_it(op, run):
+    with pytest.raises(RuntimeError, match=f"Batching rule not implemented for snn_kernels::{op}"):
+        torch.func.vmap(run)(seeded(3, 9, 5, 5))
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda current: signgd_vector(current, ETA, "softmax")[0].bytes,
+        lambda current: decode(current, ETA),
+        lambda current: parallel_spikes(current, 1.0).bytes,
+        lambda current: pack(current > 0).bytes,
+        lambda current: spike_linear(pack(current > 0), torch.eye(4, 5)),
+    ],
+    ids=["signgd_vector", "decode", "parallel_spikes", "pack", "spike_linear"],
+)
+def test_vmap_calls_the_other_ops_in_turn(run):
+    currents = seeded(3, 9, 5, 5)
+    assert torch.equal(torch.func.vmap(run)(currents), torch.stack([run(current) for current in currents]))
 
 
 def test_fake_tensors_know_the_memory_format():

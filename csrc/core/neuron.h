@@ -24,6 +24,9 @@ struct Step {
     float nesterov;  // 1 or 0: a number, because a choice by a bool keeps loops from being vectorised
 };
 
+// What bit `bit` of a packed train's byte delivers: a spike its amplitude, silence 0.
+SNN_FN float weighed(uint32_t byte, int bit, float amplitude) { return byte >> bit & 1 ? amplitude : 0.f; }
+
 // The direction of descent for a gradient g: m <- momentum m + g, then m itself (the heavy ball, Polyak 1964) or
 // g + momentum m (Nesterov 1983, as Sutskever et al. 2013 write it).
 SNN_FN float filtered(float& m, float g, const Step& at) {

@@ -7,6 +7,7 @@
 
 #include "matmul_tile.h"
 #include "memory.h"
+#include "neuron_tile.h"
 #include "team.h"
 
 namespace snn {
@@ -178,7 +179,7 @@ class Worker {
     }
 
     const MatmulProblem& p_;
-    const MatmulKernels& kernels_ = matmul_kernels_here();
+    const MatmulKernels& kernels_ = *tile_kernels_here().matmul;
     const int64_t columns_;
     Decoded a_, b_;
     Lines v_, scale_;

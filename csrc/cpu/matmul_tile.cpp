@@ -11,8 +11,6 @@
 
 namespace snn::SNN_ISA {
 
-extern const SpikeGemmKernels spike_gemm_kernels;
-
 namespace {
 
 // A tile of the product is kRows x (kVectors vectors): its sums, a row of b and a number of a fill the registers.
@@ -105,7 +103,7 @@ void decode_matrix(const DecodedMatrix& matrix, const MatrixCurrents& currents, 
     const int bit = currents.bit;
     if (currents.train)
         return decode_lines<uint8_t>(matrix, currents, eta, [=](uint8_t byte, float amplitude) SNN_INLINE_LAMBDA {
-            return byte >> bit & 1 ? amplitude : 0.f;
+            return weighed(byte, bit, amplitude);
         });
     switch (currents.dtype) {
         case DType::float32:
@@ -142,7 +140,6 @@ void pack_panels(const DecodedMatrix& b, bool lines_are_columns, int64_t inner, 
 
 }  // namespace
 
-extern const MatmulKernels matmul_kernels;
 const MatmulKernels matmul_kernels = {decode_matrix, pack_panels, chase_product};
 
 }  // namespace snn::SNN_ISA

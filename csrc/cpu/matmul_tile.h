@@ -4,8 +4,8 @@
 // the same targets. On Zen 5 that costs nothing: multiplications and additions have pipes of their own.
 #pragma once
 
+#include "../core/macros.h"
 #include "../problem.h"
-#include "isa.h"
 
 namespace snn {
 
@@ -62,27 +62,8 @@ struct MatmulKernels {
     ChaseProduct chase;
 };
 
-namespace portable {
+namespace SNN_ISA {
 extern const MatmulKernels matmul_kernels;
-}
-#if defined(SNN_X86_KERNELS)
-namespace avx2 {
-extern const MatmulKernels matmul_kernels;
-}
-namespace avx512 {
-extern const MatmulKernels matmul_kernels;
-}
-#endif
-
-inline const MatmulKernels& matmul_kernels_here() {
-#if defined(SNN_X86_KERNELS)
-    switch (isa_here()) {
-        case Isa::avx512: return avx512::matmul_kernels;
-        case Isa::avx2: return avx2::matmul_kernels;
-        default: break;
-    }
-#endif
-    return portable::matmul_kernels;
 }
 
 }  // namespace snn

@@ -4,7 +4,9 @@
 
 #include "../core/half.h"
 #include "../core/models.h"
+#include "matmul_tile.h"
 #include "parallel_tile.h"
+#include "spike_gemm_tile.h"
 #include "unrolled.h"
 #include "vector_tile.h"
 
@@ -131,7 +133,7 @@ void decode(const float* __restrict x, const float* __restrict current, const fl
 
 void weigh_spikes(const uint8_t* __restrict bytes, int bit, const float* __restrict amplitude, int count,
                   float* __restrict out) {
-    for (int i = 0; i < count; ++i) out[i] = bytes[i] >> bit & 1 ? amplitude[i] : 0.f;
+    for (int i = 0; i < count; ++i) out[i] = weighed(bytes[i], bit, amplitude[i]);
 }
 
 template <class... Model>
@@ -150,6 +152,8 @@ const TileKernels tile_kernels = {by_model(Models{}),
                                   mix_tile,
                                   vector_kernels,
                                   decode,
-                                  weigh_spikes};
+                                  weigh_spikes,
+                                  &spike_gemm_kernels,
+                                  &matmul_kernels};
 
 }  // namespace snn::SNN_ISA

@@ -106,7 +106,7 @@ void prefetch_currents(const SpikeGemmProblem& p, const Job& job, int64_t t, int
 // of rows in order, so that a neuron can follow; before each, visitor.expect(job, first step, block of rows).
 template <class MakeVisitor>
 void for_each_tile(const SpikeGemmProblem& p, int threads, MakeVisitor make_visitor) {
-    const SpikeGemmKernels& kernels = spike_gemm_kernels_here();
+    const SpikeGemmKernels& kernels = *tile_kernels_here().spike_gemm;
     threads = std::max(threads, 1);
     const IndexWords index(p, kernels, threads);
     const int64_t outputs = outputs_of_job(index.blocks * kTables * kernels.table_entries * int64_t{sizeof(int32_t)});
@@ -137,7 +137,7 @@ struct StoreCurrents {
     void take(const Job& job, int64_t t, int64_t block, const float* tile) const;
 
     const SpikeGemmProblem& p;
-    const SpikeGemmKernels& kernels = spike_gemm_kernels_here();
+    const SpikeGemmKernels& kernels = *tile_kernels_here().spike_gemm;
 };
 
 void StoreCurrents::take(const Job& job, int64_t t, int64_t block, const float* tile) const {
@@ -262,7 +262,7 @@ class NeuronBlock {
     const SpikeGemmProblem& gemm_;
     const SpikeResidual& residual_;
     const NeuronProblem& neuron_;
-    const SpikeGemmKernels& kernels_ = spike_gemm_kernels_here();
+    const SpikeGemmKernels& kernels_ = *tile_kernels_here().spike_gemm;
     TileKernel kernel_ = tile_kernels_here().neuron[neuron_.model];
     Field x_{neuron_.input[0].x, {}}, v_{neuron_.v, {}}, offset_{neuron_.input[0].offset, {}};
     Field scale_{neuron_.scale, {}}, parameter_[kParameters] = {{neuron_.parameter[0], {}}, {neuron_.parameter[1], {}}};

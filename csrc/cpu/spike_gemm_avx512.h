@@ -10,8 +10,7 @@
 namespace snn::SNN_ISA {
 namespace {
 
-// A table is the sums of all 32 patterns. All steps at once read it once: from the L2 cache it comes at half the speed
-// of the permutes otherwise.
+// A table is the sums of all 32 patterns. All steps at once read it once from the L2 cache.
 constexpr int kTableEntries = 32, kOutputsAtOnce = 2, kStepsAtOnce = 8;
 
 void build_tables(const int32_t* fixed, int64_t blocks, int32_t* tables) {

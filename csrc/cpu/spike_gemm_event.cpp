@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "memory.h"
+#include "neuron_tile.h"
 #include "spike_gemm.h"
 #include "spike_gemm_tile.h"
 #include "spike_index.h"
@@ -78,7 +79,7 @@ void store(const SpikeGemmProblem& p, const SpikeGemmKernels& kernels, int64_t t
 }  // namespace
 
 void spike_gemm_event_cpu(const SpikeGemmProblem& p, int threads) {
-    const SpikeGemmKernels& kernels = spike_gemm_kernels_here();
+    const SpikeGemmKernels& kernels = *tile_kernels_here().spike_gemm;
     threads = std::max(threads, 1);
     const EventWeights weights(p, kernels, threads);
     const int64_t groups = (p.timesteps + 7) / 8, row_blocks = (p.rows + kRows - 1) / kRows;

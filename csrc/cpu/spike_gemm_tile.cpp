@@ -6,7 +6,7 @@
 #include <cstring>
 #include <limits>
 
-#include "../core/macros.h"
+#include "../core/neuron.h"
 #if defined(__AVX512F__)
 #include "spike_gemm_avx512.h"
 #else
@@ -15,6 +15,8 @@
 
 namespace snn::SNN_ISA {
 namespace {
+
+static_assert(kMostAtOnce % kOutputsAtOnce == 0);
 
 // The largest power of two by which numbers with this bound on their sums can be multiplied: rounding adds at most half
 // to each summand, and the result has to fit in 31 bits.
@@ -108,16 +110,15 @@ void accumulate(const uint32_t* index, const int32_t* tables, const float* unit,
 }
 
 void add_spikes(const uint8_t* __restrict bytes, float amplitude, float* __restrict current, int64_t step_stride) {
-    int32_t packed[kLanes];
+    uint32_t packed[kLanes];
     for (int lane = 0; lane < kLanes; ++lane) packed[lane] = bytes[lane];
     for (int step = 0; step < 8; ++step, current += step_stride)
         for (int lane = 0; lane < kLanes; ++lane)
-            current[lane] += amplitude * static_cast<float>(packed[lane] >> step & 1);
+            current[lane] += weighed(packed[lane], step, amplitude);
 }
 
 }  // namespace
 
-extern const SpikeGemmKernels spike_gemm_kernels;
 const SpikeGemmKernels spike_gemm_kernels = {kTableEntries, to_fixed_point, build_tables,
                                              interleave,    transpose_bits, accumulate,
                                              add_spikes,    transpose,      accumulate_events};

@@ -11,7 +11,7 @@
 
 #include <cstdint>
 
-#include "isa.h"
+#include "../core/macros.h"
 
 namespace snn {
 
@@ -70,27 +70,8 @@ struct SpikeGemmKernels {
     AccumulateEventsOf accumulate_events;
 };
 
-namespace portable {
+namespace SNN_ISA {
 extern const SpikeGemmKernels spike_gemm_kernels;
-}
-#if defined(SNN_X86_KERNELS)
-namespace avx2 {
-extern const SpikeGemmKernels spike_gemm_kernels;
-}
-namespace avx512 {
-extern const SpikeGemmKernels spike_gemm_kernels;
-}
-#endif
-
-inline const SpikeGemmKernels& spike_gemm_kernels_here() {
-#if defined(SNN_X86_KERNELS)
-    switch (isa_here()) {
-        case Isa::avx512: return avx512::spike_gemm_kernels;
-        case Isa::avx2: return avx2::spike_gemm_kernels;
-        default: break;
-    }
-#endif
-    return portable::spike_gemm_kernels;
 }
 
 }  // namespace snn

@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(kThreads) decode_train_kernel(const DecodeProb
         load_bytes(p.input.train + t / kStepsPerByte * p.input.stride + first, byte, decoder.count, aligned);
 #pragma unroll
         for (int s = 0; s < kStepsPerByte; ++s)
-            if (t + s < p.timesteps) decoder.step(t + s, [&](int i) { return byte[i] >> s & 1 ? amplitude[i] : 0.f; });
+            if (t + s < p.timesteps) decoder.step(t + s, [&](int i) { return weighed(byte[i], s, amplitude[i]); });
     }
 }
 

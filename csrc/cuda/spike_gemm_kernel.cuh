@@ -226,7 +226,7 @@ __global__ void __launch_bounds__(kThreads, 2) spike_neuron_kernel(const SpikeNe
                 for (int i = 0; i < kRun; ++i) {
                     float current = sums.current(s, half, run * kRun + i, multiplier[i], bias[i]);
                     if (residual.current) current += added[i];
-                    if (residual.bytes) current += residual_byte[i] >> s & 1 ? amplitude[i] : 0.f;
+                    if (residual.bytes) current += weighed(residual_byte[i], s, amplitude[i]);
                     byte[i] |= Model::step(neuron[i], current, current, at) ? 1u << s : 0u;
                 }
             }

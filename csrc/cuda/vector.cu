@@ -23,7 +23,7 @@ __device__ float current_of(const Input& input, int64_t t, int64_t n) {
 template <>
 __device__ float current_of<uint8_t>(const Input& input, int64_t t, int64_t n) {
     const uint32_t byte = input.train[t / kStepsPerByte * input.stride + n];
-    return byte >> t % kStepsPerByte & 1 ? value_of(input.amplitude, n) : 0.f;
+    return weighed(byte, t % kStepsPerByte, value_of(input.amplitude, n));
 }
 
 template <class Fold>

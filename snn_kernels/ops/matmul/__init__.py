@@ -120,6 +120,7 @@ def _matmul(a, b, timesteps, eta, of_a, of_b, scale, v, backend):
     if backend in ("cuda", "triton"):
         return signgd_matmul_apart(a, b, eta, of_a, of_b, scale, v, backend)
     _, x_a, x_b, v_out = outputs = _outputs(a, b, timesteps)
+    # Without a product or an input the kernel, which decodes what its products read, would leave outputs unwritten.
     if backend == "reference" or v_out.numel() == 0 or x_a.numel() == 0:
         _run_reference(a, b, timesteps, eta, of_a, of_b, scale, v, outputs)
     else:
