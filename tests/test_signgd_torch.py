@@ -102,7 +102,7 @@ def test_export_saves_and_loads(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "op, run",
+    ("op", "run"),
     [
         ("neuron", lambda current: signgd(current, ETA, "relu")[0].bytes),
         ("signgd_matmul", lambda current: signgd_matmul(current, current, ETA)[0].bytes),
