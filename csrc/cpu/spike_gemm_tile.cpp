@@ -113,8 +113,7 @@ void add_spikes(const uint8_t* __restrict bytes, float amplitude, float* __restr
     uint32_t packed[kLanes];
     for (int lane = 0; lane < kLanes; ++lane) packed[lane] = bytes[lane];
     for (int step = 0; step < 8; ++step, current += step_stride)
-        for (int lane = 0; lane < kLanes; ++lane)
-            current[lane] += weighed(packed[lane], step, amplitude);
+        for (int lane = 0; lane < kLanes; ++lane) current[lane] += weighed(packed[lane], step, amplitude);
 }
 
 }  // namespace
