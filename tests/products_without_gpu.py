@@ -40,7 +40,7 @@ def backend_here():
 )
 def test_linear(timesteps, rows, inputs, outputs, dtype):
     train, weight, bias = random_train(timesteps, rows, inputs), random(outputs, inputs).to(dtype), random(outputs)
-    for amplitude in (None, 0.3, random(inputs, seed=3).abs()):
+    for amplitude in (None, 0.3, random(inputs, seed=3).abs(), random(rows, 1, seed=4)):
         folded = torch.as_tensor(1.0 if amplitude is None else amplitude).double()
         wanted = (train.unpack().double() * folded) @ weight.double().t() + bias.double()
         output = sk.spike_linear(train, weight, bias, amplitude=amplitude, backend=BACKEND)
@@ -127,7 +127,9 @@ def test_convolution_1d_and_more_channels_than_a_block():
 def test_fused_linear_is_the_two_apart(timesteps, dtype, activation):
     train, weight, bias = random_train(timesteps, 17, 50), (random(33, 50) / 7).to(dtype), random(33)
     eta = sk.schedules.Exponential(0.4, 0.9).table(timesteps)
+    of_row = random(17, 1, seed=4)
     current = sk.spike_linear(train, weight, bias, amplitude=0.5, backend=BACKEND)
+    current_of_row = sk.spike_linear(train, weight, bias, amplitude=of_row, backend=BACKEND)
     mixed = {"offset": random(33), "scale": random(17, 1).abs() + 0.1, "x0": random(17, 33), "v0": 0.2}
     for fields in (*FIELDS.values(), mixed):
         neuron = {("bias" if name == "x0" else name): value for name, value in fields.items()}
@@ -135,6 +137,9 @@ def test_fused_linear_is_the_two_apart(timesteps, dtype, activation):
         options = {"amplitude": 0.5, "backend": BACKEND, **fields}
         fused = sk.spike_linear_signgd(train, weight, bias, eta, activation, **options)
         assert_same_neurons(fused, apart)
+        apart = sk.signgd(current_of_row, eta, activation, **neuron, backend=BACKEND)
+        options["amplitude"] = of_row
+        assert_same_neurons(sk.spike_linear_signgd(train, weight, bias, eta, activation, **options), apart)
 
 
 def test_nothing_runs_apart(monkeypatch):

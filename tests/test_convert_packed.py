@@ -178,6 +178,18 @@ def test_residuals_in_half_precision(precision):
     assert (output.float() - wanted).norm() <= 0.1 * wanted.norm()
 
 
+@vectors
+def test_tokens_are_mixed_from_packed_trains():
+    """Behind a transposition the scale of a feature is that of a row."""
+    torch.manual_seed(0)
+    model, x = Mixer().eval(), images(5)
+    snn = convert(model, [images(16, seed=2)], timesteps=20, schedule=Exponential(0.3, 0.9))
+    (mixing,) = (node for node in snn.engine.nodes if "tokens_weight" in map(str, node.all_input_nodes))
+    name = next(name for node, name in snn.engine.amplitudes.items() if node is mixing)
+    assert getattr(snn.engine.network, name).shape == (1, 20, 1)
+    assert_agrees_with_the_oracle(snn, model, x, [20])
+
+
 def test_a_scale_per_neuron_is_not_folded():
     """The paper's scales differ from position to position, so convolutions of them cannot read trains."""
     _, snn = converted(recipe="paper")

@@ -48,6 +48,27 @@ def test_linear(method, timesteps, rows, inputs, outputs):
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("shape", [(1,), (37,), (3, 21), (2, 1)])
+def test_linear_with_an_amplitude_for_each_row(method, shape):
+    """Zeros and numbers of either sign among them; also one that broadcasts along the first dimension of the batch."""
+    train, weight, bias = random_train(9, *shape, 50), random(70, 50), random(70, seed=2)
+    of_row = random(*shape, 1, seed=3)
+    of_row[0] = 0.0
+    for amplitude in (of_row, of_row[:1]) if len(shape) > 1 else (of_row,):
+        wanted = (train.unpack().double() * amplitude.double()) @ weight.double().t() + bias.double()
+        output = sk.spike_linear(train, weight, bias, amplitude=amplitude, method=method)
+        assert_like_a_float32_product(output, wanted, 50)
+    if method in ("dense", "event"):
+        ones = torch.ones(*shape, 1)
+        plain = sk.spike_linear(train, weight, bias, method=method)
+        assert torch.equal(sk.spike_linear(train, weight, bias, amplitude=ones, method=method), plain)
+        assert torch.equal(
+            sk.spike_linear(train, weight, bias, amplitude=of_row, method="dense"),
+            sk.spike_linear(train, weight, bias, amplitude=of_row, method="event"),
+        )
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_linear_reads_views_in_place(method):
     """Rows and inputs may lie anywhere: permuted, sliced, with several batch dimensions."""
     weight = random(19, 12)
@@ -185,7 +206,8 @@ def products() -> list[torch.Tensor]:
     eta, shortcut = sk.schedules.Exponential(0.4, 0.9).table(21), random_train(21, 37, 45, seed=3)
     parts = [sk.spike_linear(train, weight, bias, method=method) for method in ("dense", "event")]
     parts += [sk.spike_conv2d(image, kernel, stride=s, padding=1, method=m) for s, m in ((1, "dense"), (2, "event"))]
-    residuals = [{}, {"residual": shortcut, "residual_amplitude": random(45, seed=4)}]
+    residuals = [{}, {"residual": shortcut, "residual_amplitude": random(45, seed=4)}, {"amplitude": random(37, 1)}]
+    parts += [sk.spike_linear(train, weight, bias, amplitude=random(37, 1), method=m) for m in ("dense", "event")]
     parts += [sk.spike_linear_signgd(train, weight, bias, eta, "relu", **residual)[0].bytes for residual in residuals]
     return parts
 
@@ -236,10 +258,12 @@ def assert_same_neurons(found: tuple, wanted: tuple) -> None:
 def test_fused_linear_is_the_two_apart(timesteps, fields, activation, three_threads):
     train, weight, bias = random_train(timesteps, 17, 50), random(33, 50) / 7, random(33)
     eta, fields = sk.schedules.Exponential(0.4, 0.9).table(timesteps), FIELDS[fields]
-    current = sk.spike_linear(train, weight, bias, amplitude=0.5, method="dense")
     neuron = {("bias" if name == "x0" else name): value for name, value in fields.items()}
-    apart = sk.signgd(current, eta, activation, **neuron)
-    assert_same_neurons(sk.spike_linear_signgd(train, weight, bias, eta, activation, amplitude=0.5, **fields), apart)
+    for amplitude in (0.5, random(17, 1, seed=8)):
+        current = sk.spike_linear(train, weight, bias, amplitude=amplitude, method="dense")
+        apart = sk.signgd(current, eta, activation, **neuron)
+        fused = sk.spike_linear_signgd(train, weight, bias, eta, activation, amplitude=amplitude, **fields)
+        assert_same_neurons(fused, apart)
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
@@ -375,6 +399,9 @@ def test_ops_satisfy_torch():
     ops, residual = torch.ops.snn_kernels, random_train(9, 5, 20)
     torch.library.opcheck(ops.spike_linear.default, (train.bytes, 9, weight, bias, None, "dense", "cpu"))
     neuron = (eta, one, zero, one, [], zero, "relu", "cpu")
+    of_row = torch.ones(1, 1).expand(5, 1)
+    torch.library.opcheck(ops.spike_linear.default, (train.bytes, 9, weight, bias, of_row, "dense", "cpu"))
+    torch.library.opcheck(ops.spike_linear_signgd.default, (train.bytes, 9, weight, bias, of_row, None, None, *neuron))
     for added in ((None, None), (residual.unpack(), None), (residual.bytes, random(20))):
         torch.library.opcheck(ops.spike_linear_signgd.default, (train.bytes, 9, weight, bias, None, *added, *neuron))
     image, kernel, residual = random_train(9, 2, 3, 5, 5), random(8, 3, 3, 3), random_train(9, 2, 8, 5, 5)
@@ -395,6 +422,8 @@ def test_ops_satisfy_torch():
         ({"weight": torch.zeros(6)}, ValueError, "weight: expected 2 dimensions"),
         ({"bias": torch.zeros(5)}, ValueError, r"bias: expected shape \(4,\)"),
         ({"amplitude": torch.zeros(5)}, ValueError, r"amplitude: expected a number or shape \(6,\)"),
+        ({"amplitude": torch.zeros(3, 1)}, ValueError, r"amplitude: expected a shape that broadcasts to \(2, 1\)"),
+        ({"amplitude": torch.zeros(2, 6)}, ValueError, r"amplitude: expected a shape that broadcasts to \(2, 1\)"),
         ({"method": "fast"}, ValueError, "method: expected one of auto, dense, event, unpack; got 'fast'"),
         ({"backend": "gpu"}, ValueError, "backend: expected None or one of cuda, triton, cpu, reference; got 'gpu'"),
     ],

@@ -91,7 +91,7 @@ void advance(const Tile& tile, const RunCurrents& currents, const float* eta_tab
         uint32_t fired = 0;
         unrolled<Steps>([&](auto s) SNN_INLINE_LAMBDA {
             const bool spike = Model::step(n, x_current[s][i], binary ? y_current[s][i] : 0.f, at[s]);
-            fired |= spike ? 1u << s : 0u;
+            fired |= static_cast<uint32_t>(spike) << s;
         });
         v_tile[i] = n.v;
         if (Model::decodes) x_tile[i] = n.x;

@@ -115,18 +115,24 @@ void for_each_tile(const SpikeGemmProblem& p, int threads, MakeVisitor make_visi
     {
         Tables tables(p, kernels, outputs);
         Aligned<float> tile(8 * kMostOutputs * kLanes);
+        float row[kLanes];  // what the spikes of each row are worth
+        std::fill_n(row, kLanes, 1.f);
         auto visitor = make_visitor();
 #pragma omp for schedule(dynamic)
         for (size_t j = 0; j < jobs.size(); ++j) {
             const Job& job = jobs[j];
             tables.build(p, kernels, job);
-            for (int64_t block = job.first_block; block < job.last_block; ++block)
+            for (int64_t block = job.first_block; block < job.last_block; ++block) {
+                const int64_t first_row = block * kLanes;
+                if (p.row_amplitude)
+                    std::copy_n(p.row_amplitude + first_row, std::min<int64_t>(kLanes, p.rows - first_row), row);
                 for (int64_t t = 0; t < p.timesteps; t += 8) {
                     visitor.expect(job, t, block);
-                    kernels.accumulate(index.at(t / 8, block), tables.data(), tables.unit, tables.bias, index.blocks,
-                                       static_cast<int>(job.outputs), tile.data(), job.outputs * kLanes);
+                    kernels.accumulate(index.at(t / 8, block), tables.data(), tables.unit, tables.bias, row,
+                                       index.blocks, static_cast<int>(job.outputs), tile.data(), job.outputs * kLanes);
                     visitor.take(job, t, block, tile.data());
                 }
+            }
         }
     }
 }

@@ -6,8 +6,8 @@
 
 namespace snn {
 
-// current[t, row, n] = bias[n] + sum_k weight[n, k] * amplitude[k] * spike[t, row, k], the weights in the fixed-point
-// numbers of spike_gemm_tile.h.
+// current[t, row, n] = bias[n] + row_amplitude[row] * sum_k weight[n, k] * amplitude[k] * spike[t, row, k], the weights
+// in the fixed-point numbers of spike_gemm_tile.h.
 // Row r's input k is the byte at bytes[row_offset[r] + input_offset[k]] of each byte group: strides of a linear map, or
 // the taps of a convolution window in a zero-padded image. Inputs are numbered [channel][tap], and their offset is the
 // channel's plus the tap's, 0 for the first; a linear map has one tap.
@@ -19,6 +19,7 @@ struct SpikeGemmProblem {
     const int64_t* input_offset;  // [inputs]
     const float* weight;          // [outputs, inputs]
     const float* amplitude;       // [inputs] or null
+    const float* row_amplitude;   // [rows] or null
     const float* bias;            // [outputs] or null
     // Element (t, row, n) at t * step_stride + current_row[row] + n * output_stride: where currents are written or,
     // with the neuron fused, what is added to them (null for nothing).

@@ -26,8 +26,8 @@ void build_tables(const int32_t* fixed, int64_t blocks, int32_t* tables) {
         }
 }
 
-void store_currents(float* to, __m512i sum, __m512 unit, __m512 bias) {
-    _mm512_storeu_ps(to, _mm512_add_ps(bias, _mm512_mul_ps(_mm512_cvtepi32_ps(sum), unit)));
+void store_currents(float* to, __m512i sum, __m512 factor, __m512 bias) {
+    _mm512_storeu_ps(to, _mm512_add_ps(bias, _mm512_mul_ps(_mm512_cvtepi32_ps(sum), factor)));
 }
 
 // sum += table[inputs]. From the intrinsics GCC makes the sums move from register to register, and some to memory.
@@ -42,7 +42,7 @@ SNN_FN void add_looked_up(__m512i& sum, __m512i low, __m512i high, __m512i input
 
 template <int Outputs, int Steps>
 void accumulate_outputs(const uint32_t* index, const int32_t* tables, const float* unit, const float* bias,
-                        int64_t blocks, float* current, int64_t step_stride) {
+                        const float* row, int64_t blocks, float* current, int64_t step_stride) {
     __m512i sum[Steps][Outputs];
 #pragma GCC unroll 8
     for (int step = 0; step < Steps; ++step)
@@ -68,12 +68,13 @@ void accumulate_outputs(const uint32_t* index, const int32_t* tables, const floa
             }
         }
     }
+    __m512 factor[Outputs];
+    for (int n = 0; n < Outputs; ++n) factor[n] = _mm512_mul_ps(_mm512_set1_ps(unit[n]), _mm512_loadu_ps(row));
 #pragma GCC unroll 8
     for (int step = 0; step < Steps; ++step)
 #pragma GCC unroll 2
         for (int n = 0; n < Outputs; ++n)
-            store_currents(current + step * step_stride + n * kLanes, sum[step][n], _mm512_set1_ps(unit[n]),
-                           _mm512_set1_ps(bias[n]));
+            store_currents(current + step * step_stride + n * kLanes, sum[step][n], factor[n], _mm512_set1_ps(bias[n]));
 }
 
 // Four rounds that exchange blocks of 8, 4, 2 and 1 rows and columns.
@@ -102,7 +103,7 @@ void transpose(const float* from, int64_t from_stride, float* const* to) {
 
 template <int Registers>
 void accumulate_events_of(const uint32_t* events, int64_t count, const int32_t* weight, const float* unit,
-                          const float* bias, float* current) {
+                          const float* bias, float row, float* current) {
     __m512i sum[Registers];
     for (int i = 0; i < Registers; ++i) sum[i] = _mm512_setzero_si512();
     for (int64_t event = 0; event < count; ++event) {
@@ -111,7 +112,8 @@ void accumulate_events_of(const uint32_t* events, int64_t count, const int32_t* 
         for (int i = 0; i < Registers; ++i) sum[i] = _mm512_add_epi32(sum[i], _mm512_load_si512(from + 16 * i));
     }
     for (int i = 0; i < Registers; ++i)
-        store_currents(current + 16 * i, sum[i], _mm512_loadu_ps(unit + 16 * i), _mm512_loadu_ps(bias + 16 * i));
+        store_currents(current + 16 * i, sum[i], _mm512_mul_ps(_mm512_loadu_ps(unit + 16 * i), _mm512_set1_ps(row)),
+                       _mm512_loadu_ps(bias + 16 * i));
 }
 
 AccumulateEvents accumulate_events(int64_t outputs) {

@@ -104,6 +104,7 @@ void spike_gemm_event_cpu(const SpikeGemmProblem& p, int threads) {
                         for (int lane = 0; lane < lanes; ++lane)
                             accumulate(events.begin(row + lane, step), events.count(row + lane, step), weight,
                                        weights.unit.data() + output, weights.bias.data() + output,
+                                       p.row_amplitude ? p.row_amplitude[first + row + lane] : 1.f,
                                        currents.data() + lane * kEventOutputs);
                         store(p, kernels, t + step, to, lanes, output, currents.data());
                     }

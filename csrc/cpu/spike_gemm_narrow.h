@@ -32,13 +32,13 @@ void transpose(const float* from, int64_t from_stride, float* const* to) {
 
 #if defined(__AVX2__)
 
-void store_currents(float* to, __m256i sum, __m256 unit, __m256 bias) {
-    _mm256_storeu_ps(to, _mm256_add_ps(bias, _mm256_mul_ps(_mm256_cvtepi32_ps(sum), unit)));
+void store_currents(float* to, __m256i sum, __m256 factor, __m256 bias) {
+    _mm256_storeu_ps(to, _mm256_add_ps(bias, _mm256_mul_ps(_mm256_cvtepi32_ps(sum), factor)));
 }
 
 template <int Outputs, int Steps>
 void accumulate_outputs(const uint32_t* index, const int32_t* tables, const float* unit, const float* bias,
-                        int64_t blocks, float* current, int64_t step_stride) {
+                        const float* row, int64_t blocks, float* current, int64_t step_stride) {
     for (int half = 0; half < kLanes; half += 8) {
         __m256i sum[Steps][Outputs];
         for (int step = 0; step < Steps; ++step)
@@ -68,16 +68,19 @@ void accumulate_outputs(const uint32_t* index, const int32_t* tables, const floa
                     }
                 }
             }
+        __m256 factor[Outputs];
+        for (int n = 0; n < Outputs; ++n)
+            factor[n] = _mm256_mul_ps(_mm256_set1_ps(unit[n]), _mm256_loadu_ps(row + half));
         for (int step = 0; step < Steps; ++step)
             for (int n = 0; n < Outputs; ++n)
-                store_currents(current + step * step_stride + n * kLanes + half, sum[step][n], _mm256_set1_ps(unit[n]),
+                store_currents(current + step * step_stride + n * kLanes + half, sum[step][n], factor[n],
                                _mm256_set1_ps(bias[n]));
     }
 }
 
 template <int Registers>
 void accumulate_events_of(const uint32_t* events, int64_t count, const int32_t* weight, const float* unit,
-                          const float* bias, float* current) {
+                          const float* bias, float row, float* current) {
     __m256i sum[Registers];
     for (int i = 0; i < Registers; ++i) sum[i] = _mm256_setzero_si256();
     for (int64_t event = 0; event < count; ++event) {
@@ -86,7 +89,8 @@ void accumulate_events_of(const uint32_t* events, int64_t count, const int32_t* 
         for (int i = 0; i < Registers; ++i) sum[i] = _mm256_add_epi32(sum[i], _mm256_load_si256(from + i));
     }
     for (int i = 0; i < Registers; ++i)
-        store_currents(current + 8 * i, sum[i], _mm256_loadu_ps(unit + 8 * i), _mm256_loadu_ps(bias + 8 * i));
+        store_currents(current + 8 * i, sum[i], _mm256_mul_ps(_mm256_loadu_ps(unit + 8 * i), _mm256_set1_ps(row)),
+                       _mm256_loadu_ps(bias + 8 * i));
 }
 
 AccumulateEvents accumulate_events(int64_t outputs) {
@@ -98,7 +102,7 @@ AccumulateEvents accumulate_events(int64_t outputs) {
 
 template <int Outputs, int Steps>
 void accumulate_outputs(const uint32_t* index, const int32_t* tables, const float* unit, const float* bias,
-                        int64_t blocks, float* current, int64_t step_stride) {
+                        const float* row, int64_t blocks, float* current, int64_t step_stride) {
     for (int n = 0; n < Outputs; ++n)
         for (int step = 0; step < Steps; ++step) {
             int32_t sum[kLanes] = {};
@@ -111,18 +115,19 @@ void accumulate_outputs(const uint32_t* index, const int32_t* tables, const floa
                         sum[lane] += table[pattern & 7] + table[8 + (pattern >> 3 & 3)];
                     }
             for (int lane = 0; lane < kLanes; ++lane)
-                current[step * step_stride + n * kLanes + lane] = bias[n] + static_cast<float>(sum[lane]) * unit[n];
+                current[step * step_stride + n * kLanes + lane] =
+                    bias[n] + static_cast<float>(sum[lane]) * (unit[n] * row[lane]);
         }
 }
 
 void accumulate_all_events(const uint32_t* events, int64_t count, const int32_t* weight, const float* unit,
-                           const float* bias, float* current) {
+                           const float* bias, float row, float* current) {
     int32_t sum[kEventOutputs] = {};
     for (int64_t event = 0; event < count; ++event) {
         const int32_t* __restrict from = weight + int64_t{events[event]} * kEventOutputs;
         for (int n = 0; n < kEventOutputs; ++n) sum[n] += from[n];
     }
-    for (int n = 0; n < kEventOutputs; ++n) current[n] = bias[n] + static_cast<float>(sum[n]) * unit[n];
+    for (int n = 0; n < kEventOutputs; ++n) current[n] = bias[n] + static_cast<float>(sum[n]) * (unit[n] * row);
 }
 
 AccumulateEvents accumulate_events(int64_t) { return accumulate_all_events; }

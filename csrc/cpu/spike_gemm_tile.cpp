@@ -91,22 +91,22 @@ void transpose_bits(const uint32_t* words, uint32_t* index) {
 
 template <int Outputs, int Steps>
 void accumulate_steps(const uint32_t* index, const int32_t* tables, const float* unit, const float* bias,
-                      int64_t blocks, float* current, int64_t step_stride) {
+                      const float* row, int64_t blocks, float* current, int64_t step_stride) {
     for (int step = 0; step < 8; step += Steps)
-        accumulate_outputs<Outputs, Steps>(index + step * kLanes, tables, unit, bias, blocks,
+        accumulate_outputs<Outputs, Steps>(index + step * kLanes, tables, unit, bias, row, blocks,
                                            current + step * step_stride, step_stride);
 }
 
-void accumulate(const uint32_t* index, const int32_t* tables, const float* unit, const float* bias, int64_t blocks,
-                int outputs, float* current, int64_t step_stride) {
+void accumulate(const uint32_t* index, const int32_t* tables, const float* unit, const float* bias, const float* row,
+                int64_t blocks, int outputs, float* current, int64_t step_stride) {
     const int64_t table = blocks * kTables * kTableEntries;
     int n = 0;
     for (; n + kOutputsAtOnce <= outputs; n += kOutputsAtOnce)
-        accumulate_steps<kOutputsAtOnce, kStepsAtOnce>(index, tables + n * table, unit + n, bias + n, blocks,
+        accumulate_steps<kOutputsAtOnce, kStepsAtOnce>(index, tables + n * table, unit + n, bias + n, row, blocks,
                                                        current + n * kLanes, step_stride);
     for (; n < outputs; ++n)
-        accumulate_steps<1, kStepsAtOnce>(index, tables + n * table, unit + n, bias + n, blocks, current + n * kLanes,
-                                          step_stride);
+        accumulate_steps<1, kStepsAtOnce>(index, tables + n * table, unit + n, bias + n, row, blocks,
+                                          current + n * kLanes, step_stride);
 }
 
 void add_spikes(const uint8_t* __restrict bytes, float amplitude, float* __restrict current, int64_t step_stride) {

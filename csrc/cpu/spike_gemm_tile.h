@@ -40,9 +40,10 @@ using Interleave = void (*)(const uint8_t* bytes, uint32_t* words);
 // index[step][lane] from word[5][lane]: byte q has the spike of input 4 j + q in bit j, and so looks up table q.
 using TransposeBits = void (*)(const uint32_t* words, uint32_t* index);
 
-// current[s][n][lane] = bias[n] + unit[n] * sum for s < 8, n < outputs. Up to 3 bytes past the index are read.
+// current[s][n][lane] = bias[n] + unit[n] * row[lane] * sum for s < 8, n < outputs. Up to 3 bytes past the index are
+// read.
 using Accumulate = void (*)(const uint32_t* index, const int32_t* tables, const float* unit, const float* bias,
-                            int64_t blocks, int outputs, float* current, int64_t step_stride);
+                            const float* row, int64_t blocks, int outputs, float* current, int64_t step_stride);
 
 // current[s][lane] += amplitude * spike for the time-packed spikes of sixteen lanes, s < 8.
 using AddSpikes = void (*)(const uint8_t* bytes, float amplitude, float* current, int64_t step_stride);
@@ -50,10 +51,10 @@ using AddSpikes = void (*)(const uint8_t* bytes, float amplitude, float* current
 // to[column][row] = from[row * from_stride + column] for 16 x 16 numbers.
 using Transpose = void (*)(const float* from, int64_t from_stride, float* const* to);
 
-// current[n] = bias[n] + unit[n] * (sum over the `count` inputs in `events` of weight[input][n]), weight[input] being
-// 64 numbers.
+// current[n] = bias[n] + unit[n] * row * (sum over the `count` inputs in `events` of weight[input][n]), weight[input]
+// being 64 numbers.
 using AccumulateEvents = void (*)(const uint32_t* events, int64_t count, const int32_t* weight, const float* unit,
-                                  const float* bias, float* current);
+                                  const float* bias, float row, float* current);
 
 // The one for so many of the 64 outputs, or some more.
 using AccumulateEventsOf = AccumulateEvents (*)(int64_t outputs);

@@ -199,8 +199,8 @@ def plan_amplitudes(
     """The operations among ``nodes`` that read packed trains, and what a spike of each feature is worth to them.
 
     They are the affine maps whose feeding population's scale is one number an input channel, which folds into the
-    weights, and the sums of such a map and a train whose scale is one number a feature of the map. ``values`` are those
-    of one sample.
+    weights; the linear maps whose feeding population's scale is one number a row, as where tokens are mixed; and the
+    sums of such a map and a train whose scale is one number a feature of the map. ``values`` are those of one sample.
     """
     scales: dict[fx.Node, Tensor] = {}
     found: dict[fx.Node, Tensor | None] = {}
@@ -211,7 +211,7 @@ def plan_amplitudes(
         elif source in scales and node.target in LAYOUT:
             scales[node] = call_node(node, {**values, source: scales[source]})
         elif source in scales and _takes_trains(node, values):
-            found[node] = common_amplitude(scales[source], PRODUCTS[node.target])
+            found[node] = _amplitude_of_product(node, scales[source])
         elif node.target is aten.add.Tensor and not node.kwargs:
             found[node] = _amplitude_in_sum(node, found, scales, values)
     return {node: amplitude for node, amplitude in found.items() if amplitude is not None}
@@ -221,6 +221,15 @@ def _takes_trains(node: fx.Node, values: Mapping[fx.Node, Any]) -> bool:
     """Whether the packed product is the faster one here."""
     packed = C is not None and C.isa != "portable" and node.target in PRODUCTS
     return packed and values[node.args[1]].device.type == "cpu"
+
+
+def _amplitude_of_product(node: fx.Node, scale: Tensor) -> Tensor | None:
+    """What a spike of each input, or else of each row of a linear map, is worth."""
+    of_input = common_amplitude(scale, PRODUCTS[node.target])
+    if of_input is not None or node.target is not aten.linear.default:
+        return of_input
+    low, high = scale.aminmax(dim=-1, keepdim=True)
+    return low.contiguous() if torch.equal(low, high) else None
 
 
 def _amplitude_in_sum(

@@ -36,10 +36,11 @@ def spike_linear(
         train: ``T`` steps of shape ``[*batch, K]``.
         weight: ``[N, K]`` float32, float16 or bfloat16.
         bias: ``[N]`` or ``None``.
-        amplitude: what a spike of each input is worth: a number or ``[K]``. It is folded into the weights.
+        amplitude: what a spike is worth: a number, or ``[K]``, one for each input, which are folded into the weights;
+            or one for each row, ``[*batch, 1]`` or what broadcasts to it, by which the sum is multiplied.
         method: ``dense`` (sums of five inputs looked up in registers), ``event`` (only the weights of inputs that fire
             are read), ``unpack`` (PyTorch's own product of the dense spikes) or ``auto``: ``unpack`` for fewer than 8
-            rows; else ``event`` for at least 96 outputs (48 of a convolution with windows) where less than 12% of the
+            rows; else ``event`` for at least 128 outputs (48 of a convolution with windows) where less than 8% of the
             bits are 1 (with AVX2 24%, without either 5%); else ``dense`` with AVX-512 or AVX2; else ``unpack``. The
             ``cuda`` and ``triton`` backends have ``dense`` alone, on tensor cores, which ``auto`` takes.
         backend: ``None`` for the fastest here, or a name that runs or raises.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...backends import choose
-from ...checks import kind
+from ...checks import checked_field, kind
 from ...spike_train import SpikeTrain
 from .rows import convolution_shape
 
@@ -19,6 +19,7 @@ __all__ = [
     "checked_convolution",
     "checked_linear",
     "choose_product",
+    "is_by_row",
     "pair",
 ]
 
@@ -29,11 +30,19 @@ WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def checked_linear(train: SpikeTrain, weight: Tensor, bias: Tensor | None, amplitude: Tensor | float | None):
-    """Check the arguments of a linear map; the amplitude as ``[K]`` or ``None``."""
+    """Check the arguments of a linear map; the amplitude as ``[K]``, ``[*batch, 1]`` or ``None``."""
     _check_product(train, weight, bias, ndim=2)
     if train.bytes.ndim < 2 or train.shape[-1] != weight.shape[1]:
         raise ValueError(f"weight: expected [N, K] for a train of shape {tuple(train.shape)}, got {kind(weight)}")
+    if isinstance(amplitude, Tensor) and amplitude.ndim > 1:
+        rows = (*train.shape[:-1], 1)
+        return checked_field("amplitude", amplitude.float(), rows, train.device).expand(rows)
     return checked_amplitude("amplitude", amplitude, weight.shape[1], train.device)
+
+
+def is_by_row(amplitude: Tensor | None) -> bool:
+    """Whether a checked amplitude is what the spikes of each row are worth, not those of each input."""
+    return amplitude is not None and amplitude.ndim > 1
 
 
 def checked_convolution(

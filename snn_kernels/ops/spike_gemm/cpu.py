@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...backends import C
+from .checks import is_by_row
 from .rows import Rows, convolution_rows, convolution_shape, linear_rows
 
 __all__ = ["convolution_cpu", "linear_cpu", "product_arguments", "resolve_method"]
@@ -43,12 +44,15 @@ def product_arguments(
 ) -> tuple[tuple, tuple[Tensor | None, ...]]:
     """The arguments of ``spike_gemm_problem`` in csrc/bindings.cpp, and the tensors whose addresses they hold.
 
-    ``weight`` is ``[N, C / groups, ...]``; ``amplitude`` is ``[C]``, one for the inputs of a channel. With groups the
-    arguments are those of the first.
+    ``weight`` is ``[N, C / groups, ...]``; ``amplitude`` is ``[C]``, one for the inputs of a channel, or one for each
+    row. With groups the arguments are those of the first.
     """
     taps = weight.shape[2:].numel()
     weight = weight.float().flatten(1).contiguous()
     bias = None if bias is None else bias.float().contiguous()
+    of_row = None
+    if is_by_row(amplitude):
+        of_row, amplitude = amplitude.flatten().contiguous(), None
     if amplitude is not None:
         amplitude = amplitude.repeat_interleave(groups * weight.shape[1] // max(amplitude.numel(), 1))
     arguments = (
@@ -63,9 +67,10 @@ def product_arguments(
         rows.input.data_ptr(),
         weight.data_ptr(),
         0 if amplitude is None else amplitude.data_ptr(),
+        0 if of_row is None else of_row.data_ptr(),
         0 if bias is None else bias.data_ptr(),
     )
-    return arguments, (*rows, weight, bias, amplitude)
+    return arguments, (*rows, weight, bias, amplitude, of_row)
 
 
 def _empty_currents(*shape: int) -> Tensor:

@@ -17,7 +17,7 @@ from ..neuron.extension import neuron_arguments
 from ..neuron.reference import Momentum, Operands, State
 from ..neuron.state import NeuronState
 from . import tensor_cores
-from .checks import TENSOR_CORE_BACKENDS, checked_convolution, checked_linear
+from .checks import TENSOR_CORE_BACKENDS, checked_convolution, checked_linear, is_by_row
 from .cpu import product_arguments
 from .residual import Residual, checked_residual
 from .rows import convolution_rows, convolution_shape, linear_rows
@@ -47,7 +47,8 @@ def spike_linear_signgd(
     """:func:`~snn_kernels.spike_linear` (dense method) followed by :func:`~snn_kernels.signgd`, fused.
 
     The currents of a block of neurons for eight steps exist in the cache (on a GPU: in registers) alone; on one backend
-    the spikes are those of the two ops apart, bit for bit.
+    the spikes are those of the two ops apart, bit for bit. With an amplitude for each row the ``cuda`` and ``triton``
+    backends run them apart.
 
     Args:
         train, weight, bias, amplitude: as in ``spike_linear``: ``[*batch, K]`` to ``[*batch, N]``.
@@ -193,7 +194,7 @@ def _linear(bytes, timesteps, weight, bias, amplitude, residual, residual_amplit
     if backend == "cpu" and timesteps:
         product = product_arguments(linear_rows(bytes), timesteps, weight, bias, amplitude)
         _fused(product, timesteps, added, neuron, order, outputs)
-    elif tensor_cores.fuses(backend, added):
+    elif tensor_cores.fuses(backend, added) and not is_by_row(amplitude):
         product = (bytes, timesteps, weight, bias, amplitude)
         tensor_cores.linear_signgd(backend, *product, added, neuron, order, outputs)
     else:

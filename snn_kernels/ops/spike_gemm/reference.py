@@ -21,7 +21,8 @@ def _spikes(bytes: Tensor, timesteps: int, amplitude: Tensor | None) -> Tensor:
 def linear_reference(
     bytes: Tensor, timesteps: int, weight: Tensor, bias: Tensor | None, amplitude: Tensor | None
 ) -> Tensor:
-    """``current[t, ..., n] = bias[n] + sum_k weight[n, k] * amplitude[k] * spike[t, ..., k]``."""
+    """``current[t, ..., n] = bias[n] + sum_k weight[n, k] * amplitude[k] * spike[t, ..., k]``, or with the amplitude of
+    the row."""
     return F.linear(_spikes(bytes, timesteps, amplitude), weight.float(), None if bias is None else bias.float())
 
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...layout import Order
-from .checks import TENSOR_CORE_BACKENDS
+from .checks import TENSOR_CORE_BACKENDS, is_by_row
 from .residual import Residual
 from .rows import convolution_shape, offsets
 
@@ -207,6 +207,9 @@ def neurons_of(
 def linear(
     backend: str, bytes: Tensor, timesteps: int, weight: Tensor, bias: Tensor | None, amplitude: Tensor | None
 ) -> Tensor:
+    if is_by_row(amplitude):
+        current = linear(backend, bytes, timesteps, weight, None, None).mul_(amplitude)
+        return current if bias is None else current.add_(bias)
     out = bytes.new_empty((timesteps, *bytes.shape[1:-1], weight.shape[0]), dtype=torch.float32)
     if out.numel():
         launch = launcher(backend)
