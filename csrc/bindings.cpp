@@ -7,6 +7,7 @@
 #include "cpu/neuron.h"
 #include "cpu/packing.h"
 #include "cpu/parallel.h"
+#include "cpu/scaled_gemm.h"
 #include "cpu/spike_gemm.h"
 #include "cpu/vector.h"
 #if defined(SNN_CUDA)
@@ -80,6 +81,57 @@ void run_spike_gemm_signgd(const SpikeGemmArguments& arguments, const CurrentArg
     spike_gemm_signgd_cpu(gemm, train, problem, threads);
 }
 
+// timesteps, samples, positions, channels, rows, taps, outputs
+using ScaledGemmSizes = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t>;
+// sizes; bytes, group stride, sample stride, position offsets, channel stride; row positions, weight, amplitude, bias
+using ScaledGemmArguments = std::tuple<ScaledGemmSizes, std::tuple<Address, int64_t, int64_t, Address, int64_t>,
+                                       std::tuple<Address, Address, Address, Address>>;
+// data, step stride, sample stride, row offsets, output stride
+using SampleCurrentArgument = std::tuple<Address, int64_t, int64_t, Address, int64_t>;
+
+ScaledGemmProblem scaled_gemm_problem(const ScaledGemmArguments& arguments, const SampleCurrentArgument& current) {
+    const auto& [sizes, train, operands] = arguments;
+    const auto& [timesteps, samples, positions, channels, rows, taps, outputs] = sizes;
+    const auto& [bytes, group_stride, sample_stride, position_offset, channel_stride] = train;
+    const auto& [row_position, weight, amplitude, bias] = operands;
+    const auto& [data, step_stride, current_sample, current_row, output_stride] = current;
+    return {timesteps,
+            samples,
+            positions,
+            channels,
+            rows,
+            taps,
+            outputs,
+            pointer<const uint8_t>(bytes),
+            group_stride,
+            sample_stride,
+            pointer<const int64_t>(position_offset),
+            channel_stride,
+            pointer<const int64_t>(row_position),
+            pointer<const float>(weight),
+            pointer<const float>(amplitude),
+            pointer<const float>(bias),
+            pointer<float>(data),
+            step_stride,
+            current_sample,
+            pointer<const int64_t>(current_row),
+            output_stride};
+}
+
+void run_scaled_gemm(const ScaledGemmArguments& arguments, const SampleCurrentArgument& current, int threads) {
+    const ScaledGemmProblem problem = scaled_gemm_problem(arguments, current);
+    py::gil_scoped_release release;
+    scaled_gemm_cpu(problem, threads);
+}
+
+void run_scaled_gemm_signgd(const ScaledGemmArguments& arguments, const SampleCurrentArgument& residual,
+                            const NeuronArguments& neuron, int threads) {
+    const ScaledGemmProblem gemm = scaled_gemm_problem(arguments, residual);
+    const NeuronProblem problem = std::apply(neuron_problem, neuron);
+    py::gil_scoped_release release;
+    scaled_gemm_signgd_cpu(gemm, problem, threads);
+}
+
 using MatrixArgument = std::pair<Address, std::vector<int64_t>>;  // MatrixView
 // dtype or uint8 for a train, currents, step stride; amplitude, offset, x; x_out
 using MatmulInputArgument =
@@ -147,6 +199,8 @@ PYBIND11_MODULE(_C, module) {
     module.def("prefer_huge_pages", [](Address data, size_t bytes) { prefer_huge_pages(pointer<void>(data), bytes); });
     module.def("spike_gemm_cpu", &run_spike_gemm);
     module.def("spike_gemm_signgd_cpu", &run_spike_gemm_signgd);
+    module.def("scaled_gemm_cpu", &run_scaled_gemm);
+    module.def("scaled_gemm_signgd_cpu", &run_scaled_gemm_signgd);
     module.def("pack_cpu", [](Address spikes, Address bytes, int64_t timesteps, int64_t neurons, int threads) {
         py::gil_scoped_release release;
         pack_cpu(pointer<const uint8_t>(spikes), pointer<uint8_t>(bytes), timesteps, neurons, threads);

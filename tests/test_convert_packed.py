@@ -156,8 +156,9 @@ def test_a_residual_train_gives_the_bits_of_its_currents(monkeypatch, network, r
     monkeypatch.setattr(packed.Product, "fires", fires)
     monkeypatch.setattr("snn_convert.run.SAMPLE_STEPS", 0)  # at most eight steps together
     outputs = steps_of(model, x, recipe=recipe)
-    # One sum of each network adds a train with a scale a feature, in four rounds; the paper's scales are one a neuron.
-    assert sum(residuals) == (4 if recipe == "default" else 0)
+    # Sums of each network that add a train with a scale a feature, in four rounds; the paper's scales are one a neuron.
+    sums = {Shortcuts: 1, Mixer: 2}[network]
+    assert sum(residuals) == (4 * sums if recipe == "default" else 0)
     monkeypatch.setattr(packed, "_amplitude_in_sum", lambda *_: None)
     residuals.clear()
     for output, dense in zip(outputs, steps_of(model, x, recipe=recipe)):
@@ -190,10 +191,25 @@ def test_tokens_are_mixed_from_packed_trains():
     assert_agrees_with_the_oracle(snn, model, x, [20])
 
 
-def test_a_scale_per_neuron_is_not_folded():
-    """The paper's scales differ from position to position, so convolutions of them cannot read trains."""
-    _, snn = converted(recipe="paper")
-    assert not any("conv2d" in str(node.target) for node in snn.engine.amplitudes)
+@vectors
+@pytest.mark.parametrize("batch", [1, 8])
+def test_scales_of_neurons_reach_the_products(monkeypatch, batch):
+    """The paper's scales differ from position to position. Enough samples share the tables that are made of them."""
+    torch.manual_seed(0)
+    model = Shortcuts().eval()
+    snn = convert(model, [images(16, seed=2)], timesteps=12, schedule=Exponential(0.3, 0.9), recipe="paper")
+    amplitudes = [getattr(snn.engine.network, name) for name in snn.engine.amplitudes.values()]
+    assert any(amplitude.ndim == 4 for amplitude in amplitudes)
+    taken, original = [], packed.Product.fires
+
+    def fires(self, *args, **kwargs):
+        taken.append(self.amplitude.ndim)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(packed.Product, "fires", fires)
+    monkeypatch.setattr("snn_convert.run.SAMPLE_STEPS", 0)  # at most eight steps together
+    assert_agrees_with_the_oracle(snn, model, images(batch), [12])
+    assert (4 in taken) == (batch == 8)
 
 
 def test_common_amplitude():

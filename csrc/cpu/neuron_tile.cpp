@@ -6,6 +6,7 @@
 #include "../core/models.h"
 #include "matmul_tile.h"
 #include "parallel_tile.h"
+#include "scaled_gemm_tile.h"
 #include "spike_gemm_tile.h"
 #include "unrolled.h"
 #include "vector_tile.h"
@@ -154,6 +155,7 @@ const TileKernels tile_kernels = {by_model(Models{}),
                                   decode,
                                   weigh_spikes,
                                   &spike_gemm_kernels,
-                                  &matmul_kernels};
+                                  &matmul_kernels,
+                                  &scaled_gemm_kernels};
 
 }  // namespace snn::SNN_ISA

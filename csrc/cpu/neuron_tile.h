@@ -62,8 +62,9 @@ using MixKernel = void (*)(const float* const* current, int64_t timesteps, const
 using WeighKernel = void (*)(const uint8_t* bytes, int bit, const float* amplitude, int count, float* out);
 using WidenKernel = void (*)(const uint16_t* from, float* to, int count);
 
-struct SpikeGemmKernels;  // spike_gemm_tile.h
-struct MatmulKernels;     // matmul_tile.h
+struct SpikeGemmKernels;   // spike_gemm_tile.h
+struct MatmulKernels;      // matmul_tile.h
+struct ScaledGemmKernels;  // scaled_gemm_tile.h
 
 struct TileKernels {
     const TileKernel* neuron;  // by model
@@ -76,6 +77,7 @@ struct TileKernels {
     WeighKernel weigh_spikes;
     const SpikeGemmKernels* spike_gemm;
     const MatmulKernels* matmul;
+    const ScaledGemmKernels* scaled_gemm;
 };
 
 namespace portable {

@@ -9,7 +9,18 @@ import torch
 from torch import Tensor, fx
 
 from .nodes import attribute, call_node, cast
-from .packed import LAYOUT, PRODUCTS, SCALING, Current, Emission, Product, as_dense, plan_amplitudes, with_residual
+from .packed import (
+    LAYOUT,
+    PRODUCTS,
+    SCALING,
+    Current,
+    Emission,
+    Product,
+    as_dense,
+    is_sum,
+    plan_amplitudes,
+    with_residual,
+)
 from .population import Population
 from .rules import AFFINE, SHAPE_ONLY, is_additive
 
@@ -211,14 +222,22 @@ class Engine:
         first = env[moving[0]]
         if isinstance(first, Emission) and node.target in LAYOUT:
             return first.moved(one_step)
-        if isinstance(first, Emission) and len(moving) == 1 and node.target in SCALING:
-            weighed = first.times(one_step)
-            if weighed is not None:
-                return weighed
+        if isinstance(first, Emission) and len(moving) == 1:
+            kept = (
+                first.times(one_step)
+                if node.target in SCALING
+                else first.plus(still.values())
+                if is_sum(node)
+                else None
+            )
+            if kept is not None:
+                return kept
         amplitude = getattr(self.network, self.amplitudes[node]) if node in self.amplitudes else None
         if isinstance(first, Emission) and node.target in PRODUCTS and amplitude is not None:
-            return Product.of(node, first.train, amplitude, still.__getitem__, self.product_method)
-        if node.target is torch.ops.aten.add.Tensor and not node.kwargs:
+            product = Product.of(node, first.train, amplitude, still.__getitem__, self.product_method)
+            if product is not None:
+                return product
+        if is_sum(node):
             product = with_residual({source: env[source] for source in moving}, amplitude)
             if product is not None:
                 return product

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,8 +19,8 @@ from snn_kernels import (
     spike_linear_signgd,
 )
 from snn_kernels.backends import C
-from snn_kernels.ops.spike_gemm.checks import pair
-from snn_kernels.ops.spike_gemm.cpu import resolve_method
+from snn_kernels.ops.spike_gemm.checks import is_by_neuron, pair
+from snn_kernels.ops.spike_gemm.cpu import resolve_method, takes_scaled
 from snn_kernels.ops.spike_gemm.rows import convolution_shape
 
 from .nodes import call_node
@@ -35,6 +35,7 @@ __all__ = [
     "Product",
     "as_dense",
     "common_amplitude",
+    "is_sum",
     "plan_amplitudes",
     "with_residual",
 ]
@@ -87,6 +88,14 @@ class Emission:
         scale = None if self.scale is None else move(self.scale.expand(self.train.shape)).float()
         return Emission(train, lambda: over_time(self.dense()), scale)
 
+    def plus(self, constants: Iterable[Any]) -> Emission | None:
+        """The emission after the addition of constants, ``None`` where they broadcast it to another shape.
+
+        They add nothing to currents: the decoded inputs hold them from the start.
+        """
+        shapes = [constant.shape for constant in constants if isinstance(constant, Tensor)]
+        return self if torch.broadcast_shapes(self.train.shape, *shapes) == self.train.shape else None
+
     def times(self, multiply: Callable[[Tensor], Tensor]) -> Emission | None:
         """The emission after a multiplication of each neuron's value by a constant, if its spikes are worth a scale."""
         if self.scale is None:
@@ -116,15 +125,32 @@ class Product:
     _dense: Tensor | None = None
 
     @staticmethod
-    def of(node: fx.Node, train: SpikeTrain, amplitude: Tensor, value: Callable[[Any], Any], method: str) -> Product:
-        """The product that ``node`` takes of ``train``; ``value`` gives the value of its other arguments."""
+    def of(
+        node: fx.Node, train: SpikeTrain, amplitude: Tensor, value: Callable[[Any], Any], method: str
+    ) -> Product | None:
+        """The product that ``node`` takes of ``train``; ``value`` gives the value of its other arguments.
+
+        ``None`` where each neuron has an amplitude of its own and PyTorch's product is the faster one.
+        """
         weight, bias = value(node.args[1]), argument(node, 2, "bias")
         bias = None if bias is None else value(bias)
         if node.target is aten.linear.default:
-            return Product(train, weight, bias, None, amplitude, method)
+            product = Product(train, weight, bias, None, amplitude, method)
+            return product if product.is_worthwhile else None
         defaults = (("stride", [1, 1]), ("padding", [0, 0]), ("dilation", [1, 1]), ("groups", 1))
         geometry = tuple(argument(node, 3 + i, name, default) for i, (name, default) in enumerate(defaults))
-        return Product(train, weight, bias, geometry, amplitude, method)
+        product = Product(train, weight, bias, geometry, amplitude, method)
+        return product if product.is_worthwhile else None
+
+    @property
+    def _by_neuron(self) -> bool:
+        return is_by_neuron(self.amplitude, feature_dim=-1 if self.geometry is None else 1)
+
+    @property
+    def is_worthwhile(self) -> bool:
+        groups = self.geometry[3] if self.geometry else 1
+        sizes = (self.train.timesteps, self.train.shape[0], len(self.weight), groups)
+        return not self._by_neuron or takes_scaled(self.amplitude, *sizes)
 
     def dense(self) -> Tensor:
         """The currents ``[T, B, *]``."""
@@ -140,6 +166,8 @@ class Product:
         return self._dense
 
     def _resolved_method(self) -> str:
+        if self._by_neuron:
+            return "dense"
         rows = math.prod(self.shape[1:]) // len(self.weight)
         groups = self.geometry[3] if self.geometry else 1
         return resolve_method(self.method, self.train.bytes, self.train.timesteps, rows, self.weight, groups)
@@ -193,26 +221,36 @@ def with_residual(summands: Mapping[fx.Node, Any], amplitude: Tensor | None = No
     return replace(product, residual=other, residual_amplitude=amplitude if packed else None)
 
 
+def is_sum(node: fx.Node) -> bool:
+    """Whether the operation adds two values as they are."""
+    return node.target is aten.add.Tensor and not node.kwargs
+
+
 def plan_amplitudes(
     nodes: Sequence[fx.Node], population_scales: Mapping[fx.Node, Tensor], values: Mapping[fx.Node, Any]
 ) -> dict[fx.Node, Tensor]:
     """The operations among ``nodes`` that read packed trains, and what a spike of each feature is worth to them.
 
-    They are the affine maps whose feeding population's scale is one number an input channel, which folds into the
-    weights; the linear maps whose feeding population's scale is one number a row, as where tokens are mixed; and the
-    sums of such a map and a train whose scale is one number a feature of the map. ``values`` are those of one sample.
+    They are the affine maps of a population, whose scale may be one number an input channel, which folds into the
+    weights, one a row of a linear map, as where tokens are mixed, or one a neuron; and the sums of such a map and a
+    train whose scale is one number a feature of the map. ``values`` are those of one sample.
     """
     scales: dict[fx.Node, Tensor] = {}
     found: dict[fx.Node, Tensor | None] = {}
+    moving = set(nodes)
     for node in nodes:
-        source = node.all_input_nodes[0] if node.all_input_nodes else None
+        source, *others = [source for source in node.all_input_nodes if source in moving] or [None]
         if node in population_scales:
             scales[node] = population_scales[node].expand_as(values[node])
         elif source in scales and node.target in LAYOUT:
             scales[node] = call_node(node, {**values, source: scales[source]})
+        elif source in scales and not others and node.target in SCALING:
+            scales[node] = call_node(node, {**values, source: scales[source]}).expand_as(values[node])
+        elif source in scales and not others and is_sum(node):
+            scales[node] = scales[source].expand_as(values[node])
         elif source in scales and _takes_trains(node, values):
             found[node] = _amplitude_of_product(node, scales[source])
-        elif node.target is aten.add.Tensor and not node.kwargs:
+        elif is_sum(node):
             found[node] = _amplitude_in_sum(node, found, scales, values)
     return {node: amplitude for node, amplitude in found.items() if amplitude is not None}
 
@@ -224,12 +262,14 @@ def _takes_trains(node: fx.Node, values: Mapping[fx.Node, Any]) -> bool:
 
 
 def _amplitude_of_product(node: fx.Node, scale: Tensor) -> Tensor | None:
-    """What a spike of each input, or else of each row of a linear map, is worth."""
+    """What a spike of each input is worth, or else of each row of a linear map, or else of each neuron."""
     of_input = common_amplitude(scale, PRODUCTS[node.target])
-    if of_input is not None or node.target is not aten.linear.default:
+    if of_input is not None:
         return of_input
     low, high = scale.aminmax(dim=-1, keepdim=True)
-    return low.contiguous() if torch.equal(low, high) else None
+    if node.target is aten.linear.default and torch.equal(low, high):
+        return low.contiguous()
+    return scale.contiguous() if len(scale) == 1 else None
 
 
 def _amplitude_in_sum(

@@ -10,11 +10,20 @@ from torch import Tensor
 from ...layout import empty_steps
 from ...spike_train import SpikeTrain
 from . import tensor_cores
-from .checks import TENSOR_CORE_BACKENDS, checked_convolution, checked_linear, choose_product
-from .cpu import convolution_cpu, linear_cpu, resolve_method
+from .checks import (
+    TENSOR_CORE_BACKENDS,
+    check_method,
+    checked_convolution,
+    checked_linear,
+    choose_product,
+    image_order,
+    is_by_neuron,
+)
+from .cpu import convolution_cpu, linear_cpu, resolve_method, takes_scaled
 from .fused import spike_conv2d_signgd, spike_linear_signgd
 from .reference import convolution_reference, linear_reference
 from .rows import convolution_shape
+from .scaled import convolution_scaled, linear_scaled
 
 __all__ = ["spike_conv1d", "spike_conv2d", "spike_conv2d_signgd", "spike_linear", "spike_linear_signgd"]
 
@@ -37,12 +46,16 @@ def spike_linear(
         weight: ``[N, K]`` float32, float16 or bfloat16.
         bias: ``[N]`` or ``None``.
         amplitude: what a spike is worth: a number, or ``[K]``, one for each input, which are folded into the weights;
-            or one for each row, ``[*batch, 1]`` or what broadcasts to it, by which the sum is multiplied.
+            or one for each row, ``[*batch, 1]`` or what broadcasts to it, by which the sum is multiplied; or one for
+            each neuron, ``[*batch, K]`` or what broadcasts to it.
         method: ``dense`` (sums of five inputs looked up in registers), ``event`` (only the weights of inputs that fire
             are read), ``unpack`` (PyTorch's own product of the dense spikes) or ``auto``: ``unpack`` for fewer than 8
             rows; else ``event`` for at least 128 outputs (48 of a convolution with windows) where less than 8% of the
             bits are 1 (with AVX2 24%, without either 5%); else ``dense`` with AVX-512 or AVX2; else ``unpack``. The
-            ``cuda`` and ``triton`` backends have ``dense`` alone, on tensor cores, which ``auto`` takes.
+            ``cuda`` and ``triton`` backends have ``dense`` alone, on tensor cores, which ``auto`` takes. With an
+            amplitude for each neuron there are ``dense``, on the ``cpu`` backend and where the samples (dimension 0)
+            have the same, and ``unpack``; ``auto`` takes ``dense`` for at least 32 steps of samples and 16 outputs, if
+            there is AVX2.
         backend: ``None`` for the fastest here, or a name that runs or raises.
 
     Returns:
@@ -50,7 +63,8 @@ def spike_linear(
         fixed-point numbers. Their unit is a power of two for each output, at most about ``2**-30`` of the larger of the
         sums of its positive and of its negative weights. They are added exactly and the sum is rounded to float32, so
         both methods give the same currents, bit for bit, on every instruction set. An output with a weight that is not
-        finite has NaN for all currents. ``unpack`` accumulates as PyTorch does. On tensor cores
+        finite has NaN for all currents. With an amplitude for each neuron ``dense`` adds float32 numbers one by one, in
+        an order that is the same on all instruction sets. ``unpack`` accumulates as PyTorch does. On tensor cores
         weights are float16 numbers scaled by a power of two for each output: float16 ones exactly, bfloat16 ones up to
         ``2**-39`` of the largest weight of the output, and float32 ones (or an amplitude for each input) as the sum of
         two, up to that and ``2**-23`` of the weight itself, the size of a rounding of one float32 addition.
@@ -60,6 +74,7 @@ def spike_linear(
     """
     amplitude = checked_linear(train, weight, bias, amplitude)
     backend = choose_product(method, backend, train.device)
+    check_method(method, backend, amplitude, feature_dim=-1)
     return torch.ops.snn_kernels.spike_linear(train.bytes, train.timesteps, weight, bias, amplitude, method, backend)
 
 
@@ -83,18 +98,20 @@ def spike_conv2d(
         weight: ``[N, C / groups, kh, kw]`` float32, float16 or bfloat16.
         bias: ``[N]`` or ``None``.
         stride, padding, dilation, groups: as in ``torch.nn.functional.conv2d``.
-        amplitude: what a spike of each input channel is worth: a number or ``[C]``.
+        amplitude: what a spike is worth: a number, ``[C]``, or one for each neuron: ``[C, H, W]``, ``[B, C, H, W]`` or
+            what broadcasts to them.
         method, backend: as in :func:`spike_linear`.
 
     Returns:
-        Currents ``[T, B, N, H', W']`` in float32; in memory channels last on ``cuda`` and ``triton``, where a group of
-        channels is a launch of its own.
+        Currents ``[T, B, N, H', W']`` in float32; in memory channels last with an amplitude for each neuron, and on
+        ``cuda`` and ``triton``, where a group of channels is a launch of its own.
 
     Raises:
         TypeError, ValueError: an argument that does not fit; it is named.
     """
     amplitude, geometry = checked_convolution(train, weight, bias, amplitude, stride, padding, dilation, groups)
     backend = choose_product(method, backend, train.device)
+    check_method(method, backend, amplitude, feature_dim=1, groups=groups)
     return torch.ops.snn_kernels.spike_conv2d(
         train.bytes, train.timesteps, weight, bias, amplitude, *geometry, groups, method, backend
     )
@@ -141,17 +158,25 @@ def _linear_fake(bytes, timesteps, weight, bias, amplitude, method, backend):
 @torch.library.register_fake("snn_kernels::spike_conv2d")
 def _conv2d_fake(bytes, timesteps, weight, bias, amplitude, stride, padding, dilation, groups, method, backend):
     size = convolution_shape(bytes.shape[-2:], weight.shape[-2:], stride, padding, dilation)
-    return _empty_currents(bytes, (timesteps, bytes.shape[1], weight.shape[0], *size), backend)
+    return _empty_currents(bytes, (timesteps, bytes.shape[1], weight.shape[0], *size), amplitude, backend)
 
 
-def _empty_currents(bytes: Tensor, shape: tuple[int, ...], backend: str) -> Tensor:
-    order = (0, 2, 3, 1) if backend in TENSOR_CORE_BACKENDS else (0, 1, 2, 3)
+def _empty_currents(bytes: Tensor, shape: tuple[int, ...], amplitude: Tensor | None, backend: str) -> Tensor:
+    order = image_order(amplitude, backend)
     return empty_steps(shape[0], shape[1:], order, torch.float32, bytes.device)
+
+
+def _scaled(method: str, amplitude: Tensor, timesteps: int, bytes: Tensor, weight: Tensor, groups: int = 1) -> bool:
+    automatic = method == "auto" and takes_scaled(amplitude, timesteps, bytes.shape[1], len(weight), groups)
+    return method == "dense" or automatic
 
 
 @torch.library.impl("snn_kernels::spike_linear", "CompositeExplicitAutograd")
 def _linear(bytes, timesteps, weight, bias, amplitude, method, backend):
-    if backend == "reference":
+    of_neuron = is_by_neuron(amplitude, feature_dim=-1)
+    if of_neuron and backend == "cpu" and _scaled(method, amplitude, timesteps, bytes, weight):
+        return linear_scaled(bytes, timesteps, weight, bias, amplitude)
+    if backend == "reference" or of_neuron:
         return linear_reference(bytes, timesteps, weight, bias, amplitude).contiguous()
     if backend in TENSOR_CORE_BACKENDS:
         return tensor_cores.linear(backend, bytes, timesteps, weight, bias, amplitude)
@@ -165,11 +190,16 @@ def _linear(bytes, timesteps, weight, bias, amplitude, method, backend):
 @torch.library.impl("snn_kernels::spike_conv2d", "CompositeExplicitAutograd")
 def _conv2d(bytes, timesteps, weight, bias, amplitude, stride, padding, dilation, groups, method, backend):
     geometry = (stride, padding, dilation)
+    if is_by_neuron(amplitude, feature_dim=1):
+        if backend == "cpu" and _scaled(method, amplitude, timesteps, bytes, weight, groups):
+            return convolution_scaled(bytes, timesteps, weight, bias, amplitude, geometry)
+        current = convolution_reference(bytes, timesteps, weight, bias, amplitude, *geometry, groups)
+        return _empty_currents(bytes, current.shape, amplitude, backend).copy_(current)
     if backend == "reference":
         return convolution_reference(bytes, timesteps, weight, bias, amplitude, *geometry, groups).contiguous()
     size = torch.Size(convolution_shape(bytes.shape[-2:], weight.shape[-2:], *geometry))
     if backend in TENSOR_CORE_BACKENDS:
-        out = _empty_currents(bytes, (timesteps, bytes.shape[1], weight.shape[0], *size), backend)
+        out = _empty_currents(bytes, (timesteps, bytes.shape[1], weight.shape[0], *size), amplitude, backend)
         tensor_cores.convolution(backend, bytes, timesteps, weight, bias, amplitude, geometry, groups, out)
         return out
     rows = bytes.shape[1] * size.numel()

@@ -15,10 +15,13 @@ from .rows import convolution_shape
 __all__ = [
     "METHODS",
     "TENSOR_CORE_BACKENDS",
+    "check_method",
     "checked_amplitude",
     "checked_convolution",
     "checked_linear",
     "choose_product",
+    "image_order",
+    "is_by_neuron",
     "is_by_row",
     "pair",
 ]
@@ -30,19 +33,57 @@ WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def checked_linear(train: SpikeTrain, weight: Tensor, bias: Tensor | None, amplitude: Tensor | float | None):
-    """Check the arguments of a linear map; the amplitude as ``[K]``, ``[*batch, 1]`` or ``None``."""
+    """Check the arguments of a linear map; the amplitude as ``[K]``, ``[*batch, 1]``, ``[1 or B, *rest, K]`` or
+    ``None``."""
     _check_product(train, weight, bias, ndim=2)
     if train.bytes.ndim < 2 or train.shape[-1] != weight.shape[1]:
         raise ValueError(f"weight: expected [N, K] for a train of shape {tuple(train.shape)}, got {kind(weight)}")
-    if isinstance(amplitude, Tensor) and amplitude.ndim > 1:
-        rows = (*train.shape[:-1], 1)
-        return checked_field("amplitude", amplitude.float(), rows, train.device).expand(rows)
-    return checked_amplitude("amplitude", amplitude, weight.shape[1], train.device)
+    return _checked_amplitude(amplitude, train, feature_dim=-1)
 
 
 def is_by_row(amplitude: Tensor | None) -> bool:
-    """Whether a checked amplitude is what the spikes of each row are worth, not those of each input."""
-    return amplitude is not None and amplitude.ndim > 1
+    """Whether the checked amplitude of a linear map is what the spikes of each row are worth."""
+    return amplitude is not None and amplitude.ndim > 1 and amplitude.shape[-1] == 1
+
+
+def is_by_neuron(amplitude: Tensor | None, feature_dim: int) -> bool:
+    """Whether a checked amplitude is what the spikes of each neuron are worth."""
+    return amplitude is not None and amplitude.ndim > 1 and (feature_dim == 1 or amplitude.shape[-1] != 1)
+
+
+def image_order(amplitude: Tensor | None, backend: str) -> tuple[int, ...]:
+    """The order in memory of the currents ``[B, N, H', W']`` of a convolution."""
+    channels_last = backend in TENSOR_CORE_BACKENDS or is_by_neuron(amplitude, feature_dim=1)
+    return (0, 2, 3, 1) if channels_last else (0, 1, 2, 3)
+
+
+def check_method(method: str, backend: str, amplitude: Tensor | None, feature_dim: int, groups: int = 1) -> None:
+    """Refuse a method that does not know the amplitude."""
+    if method in ("auto", "unpack") or not is_by_neuron(amplitude, feature_dim):
+        return
+    if method == "event" or backend != "cpu" or groups > 1:
+        raise ValueError(
+            "method: expected auto, unpack or, on the cpu backend and without groups, dense with an amplitude for each "
+            f"neuron; got {method!r}"
+        )
+    if len(amplitude) != 1:
+        raise ValueError(
+            f"amplitude: expected size 1 in dimension 0 for the method dense, got shape {tuple(amplitude.shape)}"
+        )
+
+
+def _checked_amplitude(amplitude: Tensor | float | None, train: SpikeTrain, feature_dim: int) -> Tensor | None:
+    """What a spike of a product's train is worth, by input, by row (of a linear map) or by neuron."""
+    shape = train.shape
+    if not isinstance(amplitude, Tensor) or amplitude.ndim < 2:
+        return checked_amplitude("amplitude", amplitude, shape[feature_dim], train.device)
+    value = checked_field("amplitude", amplitude.float(), shape, train.device)
+    value = value[(None,) * (len(shape) - value.ndim)]
+    if value.shape[feature_dim] == value.numel():
+        return value.flatten().expand(shape[feature_dim])
+    if feature_dim != 1 and value.shape[-1] == 1:
+        return value.expand(*shape[:-1], 1)
+    return value.expand(len(value), *shape[1:])
 
 
 def checked_convolution(
@@ -55,7 +96,8 @@ def checked_convolution(
     dilation: int | Sequence[int],
     groups: int,
 ) -> tuple[Tensor | None, list[list[int]]]:
-    """Check the arguments of a convolution; the amplitude as ``[C]`` or ``None``, and the geometry as pairs."""
+    """Check the arguments of a convolution; the amplitude as ``[C]``, ``[1 or B, C, H, W]`` or ``None``, and the
+    geometry as pairs."""
     _check_product(train, weight, bias, ndim=4)
     if train.bytes.ndim != 5:
         raise ValueError(f"train: expected shape [B, C, H, W], got {tuple(train.shape)}")
@@ -67,7 +109,7 @@ def checked_convolution(
     geometry = [pair(value) for value in (stride, padding, dilation)]
     if min(convolution_shape(train.shape[2:], weight.shape[2:], *geometry)) < 1:
         raise ValueError(f"weight: its window does not fit into a train of shape {tuple(train.shape)}: {kind(weight)}")
-    return checked_amplitude("amplitude", amplitude, channels, train.device), geometry
+    return _checked_amplitude(amplitude, train, feature_dim=1), geometry
 
 
 def _check_product(train: SpikeTrain, weight: Tensor, bias: Tensor | None, ndim: int) -> None:

@@ -11,7 +11,7 @@ from ...backends import C
 from .checks import is_by_row
 from .rows import Rows, convolution_rows, convolution_shape, linear_rows
 
-__all__ = ["convolution_cpu", "linear_cpu", "product_arguments", "resolve_method"]
+__all__ = ["convolution_cpu", "linear_cpu", "product_arguments", "resolve_method", "takes_scaled"]
 
 # Below this share of ones the event method is the faster one, by instruction set: `python -m bench --experiment
 # density`. It needs enough outputs (of a group) to be worth collecting the spikes for; the overlapping windows of a
@@ -20,6 +20,8 @@ EVENT_DENSITY = {"avx512": 0.08, "avx2": 0.24, "portable": 0.05}
 FEWEST_OUTPUTS, FEWEST_OF_WINDOWS = 128, 48
 # With fewer rows PyTorch's product is done before the packed ones have prepared the weights.
 FEWEST_ROWS = 8
+# Steps of samples that share the tables of a neuron's own amplitudes, and outputs of which 16 are made at a time.
+FEWEST_COLUMNS, FEWEST_SCALED_OUTPUTS = 32, 16
 
 
 def resolve_method(method: str, bytes: Tensor, timesteps: int, rows: int, weight: Tensor, groups: int = 1) -> str:
@@ -32,6 +34,12 @@ def resolve_method(method: str, bytes: Tensor, timesteps: int, rows: int, weight
     if len(weight) // groups >= fewest and _density(bytes, timesteps) < EVENT_DENSITY[C.isa]:
         return "event"
     return "unpack" if C.isa == "portable" else "dense"
+
+
+def takes_scaled(amplitude: Tensor, timesteps: int, samples: int, outputs: int, groups: int = 1) -> bool:
+    """Whether ``auto`` takes ``dense`` where each neuron has an amplitude of its own."""
+    shared = len(amplitude) == 1 and timesteps * samples >= FEWEST_COLUMNS and outputs >= FEWEST_SCALED_OUTPUTS
+    return shared and groups == 1 and C.isa != "portable"
 
 
 def _density(bytes: Tensor, timesteps: int) -> float:

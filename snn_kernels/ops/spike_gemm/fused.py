@@ -17,10 +17,11 @@ from ..neuron.extension import neuron_arguments
 from ..neuron.reference import Momentum, Operands, State
 from ..neuron.state import NeuronState
 from . import tensor_cores
-from .checks import TENSOR_CORE_BACKENDS, checked_convolution, checked_linear, is_by_row
-from .cpu import product_arguments
+from .checks import TENSOR_CORE_BACKENDS, checked_convolution, checked_linear, is_by_neuron, is_by_row
+from .cpu import product_arguments, takes_scaled
 from .residual import Residual, checked_residual
 from .rows import convolution_rows, convolution_shape, linear_rows
+from .scaled import scaled_convolution, scaled_linear
 
 __all__ = ["spike_conv2d_signgd", "spike_linear_signgd"]
 
@@ -48,7 +49,7 @@ def spike_linear_signgd(
 
     The currents of a block of neurons for eight steps exist in the cache (on a GPU: in registers) alone; on one backend
     the spikes are those of the two ops apart, bit for bit. With an amplitude for each row the ``cuda`` and ``triton``
-    backends run them apart.
+    backends run them apart, with one for each neuron all do where ``spike_linear`` does not take ``dense``.
 
     Args:
         train, weight, bias, amplitude: as in ``spike_linear``: ``[*batch, K]`` to ``[*batch, N]``.
@@ -158,43 +159,52 @@ def _outputs(bytes: Tensor, timesteps: int, shape: Sequence[int], order: Order) 
     return train, x, v
 
 
-def _linear_outputs(bytes, timesteps, weight, backend) -> tuple[Order, tuple[Tensor, Tensor, Tensor]]:
+def _linear_outputs(bytes, timesteps, weight, amplitude, backend) -> tuple[Order, tuple[Tensor, Tensor, Tensor]]:
     """Features slowest on the CPU: rows are the lanes of the kernel, and a feature's rows are written side by side.
 
-    Features fastest on tensor cores: the inputs of a row are what the next product reads side by side.
+    Features fastest on tensor cores, where the inputs of a row are what the next product reads side by side, and with
+    an amplitude for each neuron, where outputs are the lanes.
     """
     shape = (*bytes.shape[1:-1], weight.shape[0])
-    order = tuple(range(len(shape))) if backend in TENSOR_CORE_BACKENDS else (len(shape) - 1, *range(len(shape) - 1))
+    features_last = backend in TENSOR_CORE_BACKENDS or is_by_neuron(amplitude, feature_dim=-1)
+    order = tuple(range(len(shape))) if features_last else (len(shape) - 1, *range(len(shape) - 1))
     return order, _outputs(bytes, timesteps, shape, order)
 
 
-def _convolution_outputs(bytes, timesteps, weight, geometry, backend) -> tuple[Order, tuple[Tensor, Tensor, Tensor]]:
+def _convolution_outputs(
+    bytes, timesteps, weight, amplitude, geometry, backend
+) -> tuple[Order, tuple[Tensor, Tensor, Tensor]]:
     size = convolution_shape(bytes.shape[-2:], weight.shape[-2:], *geometry)
-    order = (0, 2, 3, 1) if backend in TENSOR_CORE_BACKENDS else (1, 0, 2, 3)
+    features_last = backend in TENSOR_CORE_BACKENDS or is_by_neuron(amplitude, feature_dim=1)
+    order = (0, 2, 3, 1) if features_last else (1, 0, 2, 3)
     return order, _outputs(bytes, timesteps, (bytes.shape[1], weight.shape[0], *size), order)
 
 
 @torch.library.register_fake("snn_kernels::spike_linear_signgd")
 def _linear_fake(bytes, timesteps, weight, bias, amplitude, residual, residual_amplitude, *neuron_and_backend):
-    return _linear_outputs(bytes, timesteps, weight, neuron_and_backend[-1])[1]
+    return _linear_outputs(bytes, timesteps, weight, amplitude, neuron_and_backend[-1])[1]
 
 
 @torch.library.register_fake("snn_kernels::spike_conv2d_signgd")
 def _convolution_fake(bytes, timesteps, weight, bias, amplitude, residual, residual_amplitude, *rest):
-    return _convolution_outputs(bytes, timesteps, weight, rest[:3], backend=rest[-1])[1]
+    return _convolution_outputs(bytes, timesteps, weight, amplitude, rest[:3], backend=rest[-1])[1]
 
 
 @torch.library.impl("snn_kernels::spike_linear_signgd", "CompositeExplicitAutograd")
 def _linear(bytes, timesteps, weight, bias, amplitude, residual, residual_amplitude, *neuron_and_backend):
     *neuron, backend = neuron_and_backend
-    order, outputs = _linear_outputs(bytes, timesteps, weight, backend)
+    order, outputs = _linear_outputs(bytes, timesteps, weight, amplitude, backend)
     if not outputs[2].numel():
         return outputs
     added = Residual(residual, residual_amplitude, timesteps, feature_dim=-1)
-    if backend == "cpu" and timesteps:
+    of_neuron = is_by_neuron(amplitude, feature_dim=-1)
+    if backend == "cpu" and of_neuron and takes_scaled(amplitude, timesteps, bytes.shape[1], len(weight)):
+        product = scaled_linear(bytes, timesteps, weight, bias, amplitude)
+        _fused(product, timesteps, added, neuron, order, outputs, scaled=True)
+    elif backend == "cpu" and timesteps and not of_neuron:
         product = product_arguments(linear_rows(bytes), timesteps, weight, bias, amplitude)
         _fused(product, timesteps, added, neuron, order, outputs)
-    elif tensor_cores.fuses(backend, added) and not is_by_row(amplitude):
+    elif tensor_cores.fuses(backend, added) and not of_neuron and not is_by_row(amplitude):
         product = (bytes, timesteps, weight, bias, amplitude)
         tensor_cores.linear_signgd(backend, *product, added, neuron, order, outputs)
     else:
@@ -206,15 +216,19 @@ def _linear(bytes, timesteps, weight, bias, amplitude, residual, residual_amplit
 @torch.library.impl("snn_kernels::spike_conv2d_signgd", "CompositeExplicitAutograd")
 def _convolution(bytes, timesteps, weight, bias, amplitude, residual, residual_amplitude, *rest):
     (*geometry, groups), (*neuron, backend) = rest[:4], rest[4:]
-    order, outputs = _convolution_outputs(bytes, timesteps, weight, geometry, backend)
+    order, outputs = _convolution_outputs(bytes, timesteps, weight, amplitude, geometry, backend)
     if not outputs[2].numel():
         return outputs
     added = Residual(residual, residual_amplitude, timesteps, feature_dim=2)
-    if backend == "cpu" and timesteps and groups == 1:
+    of_neuron = is_by_neuron(amplitude, feature_dim=1)
+    if backend == "cpu" and of_neuron and takes_scaled(amplitude, timesteps, bytes.shape[1], len(weight), groups):
+        product = scaled_convolution(bytes, timesteps, weight, bias, amplitude, geometry)
+        _fused(product, timesteps, added, neuron, order, outputs, scaled=True)
+    elif backend == "cpu" and timesteps and groups == 1 and not of_neuron:
         rows = convolution_rows(bytes, weight.shape[1], weight.shape[-2:], *geometry)
         product = product_arguments(rows, timesteps, weight, bias, amplitude)
         _fused(product, timesteps, added, neuron, order, outputs)
-    elif groups == 1 and tensor_cores.fuses(backend, added):
+    elif groups == 1 and tensor_cores.fuses(backend, added) and not of_neuron:
         product = (bytes, timesteps, weight, bias, amplitude)
         tensor_cores.convolution_signgd(backend, *product, geometry, added, neuron, order, outputs)
     else:
@@ -240,10 +254,10 @@ def _fused(
     neuron: Sequence,
     order: Order,
     outputs: tuple[Tensor, Tensor, Tensor],
+    scaled: bool = False,
 ) -> None:
     eta, offset, x, scale, parameters, v, activation = neuron
     product_numbers, _alive = product
-    current, train, _alive_as_well = residual.arguments()
     bytes, x_out, v_out = outputs
     arguments, _alive_too = neuron_arguments(
         activation,
@@ -258,4 +272,9 @@ def _fused(
         order,
         (bytes, [x_out], v_out, []),
     )
-    C.spike_gemm_signgd_cpu(product_numbers, current, train, arguments, torch.get_num_threads())
+    if scaled:
+        current, _alive_as_well = residual.of_samples()
+        C.scaled_gemm_signgd_cpu(product_numbers, current, arguments, torch.get_num_threads())
+    else:
+        current, train, _alive_as_well = residual.arguments()
+        C.spike_gemm_signgd_cpu(product_numbers, current, train, arguments, torch.get_num_threads())

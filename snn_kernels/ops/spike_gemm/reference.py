@@ -21,8 +21,8 @@ def _spikes(bytes: Tensor, timesteps: int, amplitude: Tensor | None) -> Tensor:
 def linear_reference(
     bytes: Tensor, timesteps: int, weight: Tensor, bias: Tensor | None, amplitude: Tensor | None
 ) -> Tensor:
-    """``current[t, ..., n] = bias[n] + sum_k weight[n, k] * amplitude[k] * spike[t, ..., k]``, or with the amplitude of
-    the row."""
+    """``current[t, ..., n] = bias[n] + sum_k weight[n, k] * amplitude[k] * spike[t, ..., k]``, or with an amplitude for
+    each row or each neuron."""
     return F.linear(_spikes(bytes, timesteps, amplitude), weight.float(), None if bias is None else bias.float())
 
 
@@ -38,7 +38,8 @@ def convolution_reference(
     groups: int,
 ) -> Tensor:
     """A 2d convolution of every step's spikes, ``[T, B, C, H, W]`` to ``[T, B, N, H', W']``."""
-    amplitude = None if amplitude is None else amplitude.reshape(-1, 1, 1)
+    if amplitude is not None and amplitude.ndim == 1:
+        amplitude = amplitude.reshape(-1, 1, 1)
     spikes = _spikes(bytes, timesteps, amplitude)
     bias = None if bias is None else bias.float()
     out = F.conv2d(spikes.flatten(0, 1), weight.float(), bias, stride, padding, dilation, groups)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ...checks import kind
 from ...spike_train import SpikeTrain
 from .checks import checked_amplitude
-from .rows import offsets
+from .rows import offsets, sample_currents
 
 __all__ = ["Residual", "checked_residual"]
 
@@ -61,12 +61,16 @@ class Residual(NamedTuple):
 
     def added_to(self, current: Tensor) -> Tensor:
         """``current[t] + amplitude * spike[t]``: the definition of a packed residual."""
+        return current if self.value is None else current + self.currents()
+
+    def currents(self) -> Tensor:
+        """What is added, unpacked."""
         if not self.is_packed:
-            return current if self.value is None else current + self.value
+            return self.value
         spikes = SpikeTrain(self.value, self.timesteps).unpack()
         if self.amplitude is None:
-            return current + spikes
-        return current + (spikes.movedim(self.feature_dim, -1) * self.amplitude).movedim(-1, self.feature_dim)
+            return spikes
+        return (spikes.movedim(self.feature_dim, -1) * self.amplitude).movedim(-1, self.feature_dim)
 
     def arguments(self) -> tuple[tuple, tuple, tuple[Tensor | None, ...]]:
         """``CurrentArgument`` and ``ResidualTrainArgument`` of csrc/bindings.cpp, one of them for nothing, and the
@@ -81,6 +85,14 @@ class Residual(NamedTuple):
             return where, train, (rows,)
         amplitude = None if self.amplitude is None else self.amplitude.contiguous()
         return current, (*where, 0 if amplitude is None else amplitude.data_ptr()), (rows, amplitude)
+
+    def of_samples(self) -> tuple[tuple[int, ...], tuple[Tensor | None, ...]]:
+        """``SampleCurrentArgument`` of csrc/bindings.cpp, and the tensors whose addresses it holds."""
+        if self.value is None:
+            return (0, 0, 0, 0, 0), ()
+        currents = self.currents().movedim(self.feature_dim, -1)
+        argument, rows = sample_currents(currents)
+        return argument, (currents, rows)
 
     def in_rows(self, outputs: int) -> tuple[tuple, tuple[Tensor | None, ...]]:
         """``ResidualRowsArgument`` of csrc/arguments.h, and the tensors whose addresses it holds."""

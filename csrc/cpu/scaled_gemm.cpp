@@ -1,0 +1,289 @@
+// Prepares patterns and weights once, makes the tables of a row and 16 outputs, and lets all samples and steps add
+// them.
+#include "scaled_gemm.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <vector>
+
+#include "memory.h"
+#include "neuron_tile.h"
+#include "operand.h"
+#include "scaled_gemm_tile.h"
+
+namespace snn {
+namespace {
+
+constexpr int kTables = 32;             // that are in use at once: 32 KB
+constexpr int64_t kMostColumns = 1024;  // of the sums of a thread: 64 KB
+
+int64_t up(int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple; }
+
+// Byte s of spread[byte] is bit s of `byte`, times kPatternUnit.
+constexpr std::array<uint64_t, 256> spread_bits() {
+    std::array<uint64_t, 256> spread{};
+    for (int byte = 0; byte < 256; ++byte)
+        for (int s = 0; s < 8; ++s)
+            if (byte >> s & 1) spread[byte] |= uint64_t{kPatternUnit} << 8 * s;
+    return spread;
+}
+constexpr std::array<uint64_t, 256> kSpread = spread_bits();
+
+// What every thread reads. Columns are numbered [sample][byte group][8 steps].
+class Prepared {
+  public:
+    Prepared(const ScaledGemmProblem& problem, int threads)
+        : p(problem),
+          groups(up(p.timesteps, kStepsPerByte)),
+          quads(up(p.channels, kQuad)),
+          blocks(up(p.samples * groups * kStepsPerByte, kColumns)),
+          output_blocks(up(p.outputs, kScaledOutputs)),
+          patterns_(p.positions * blocks * quads * kColumns),
+          weight_(output_blocks * p.taps * quads * kQuad * kScaledOutputs),
+          amplitude_(p.positions * quads * kQuad) {
+#pragma omp parallel num_threads(threads) if (threads > 1)
+        {
+#pragma omp for schedule(static) nowait
+            for (int64_t position = 0; position < p.positions; ++position) fill_position(position);
+#pragma omp for schedule(static)
+            for (int64_t block = 0; block < output_blocks; ++block) fill_weights(block);
+        }
+    }
+
+    // Of a position from a block of columns and a quad on; blocks lie block_stride() apart.
+    const uint8_t* patterns(int64_t position, int64_t block, int64_t quad) const {
+        return patterns_.data() + ((position * blocks + block) * quads + quad) * kColumns;
+    }
+    int64_t block_stride() const { return quads * kColumns; }
+    const float* weight(int64_t output_block, int64_t tap, int64_t quad) const {
+        return weight_.data() + ((output_block * p.taps + tap) * quads + quad) * kQuad * kScaledOutputs;
+    }
+    const float* amplitude(int64_t position, int64_t quad) const {
+        return amplitude_.data() + (position * quads + quad) * kQuad;
+    }
+
+    const ScaledGemmProblem& p;
+    const int64_t groups, quads, blocks, output_blocks;
+
+  private:
+    void fill_position(int64_t position) {
+        float* const amplitude = amplitude_.data() + position * quads * kQuad;
+        std::copy_n(p.amplitude + position * p.channels, p.channels, amplitude);
+        std::fill(amplitude + p.channels, amplitude + quads * kQuad, 0.f);
+        uint8_t* const to = patterns_.data() + position * blocks * quads * kColumns;
+        for (int64_t half = 0; half < 2 * blocks; ++half) {  // eight steps of a sample
+            const int64_t sample = half / std::max<int64_t>(groups, 1), group = half - sample * groups;
+            const uint8_t* from =
+                p.bytes + group * p.group_stride + sample * p.sample_stride + p.position_offset[position];
+            for (int64_t quad = 0; quad < quads; ++quad) {
+                uint64_t patterns = 0;
+                const int64_t inputs = std::min<int64_t>(kQuad, p.channels - quad * kQuad);
+                for (int64_t i = 0; sample < p.samples && i < inputs; ++i)
+                    patterns |= kSpread[from[(quad * kQuad + i) * p.channel_stride]] << i;
+                std::memcpy(to + ((half / 2) * quads + quad) * kColumns + half % 2 * kStepsPerByte, &patterns,
+                            sizeof(patterns));
+            }
+        }
+    }
+
+    void fill_weights(int64_t block) {
+        float* to = weight_.data() + block * p.taps * quads * kQuad * kScaledOutputs;
+        for (int64_t tap = 0; tap < p.taps; ++tap)
+            for (int64_t c = 0; c < quads * kQuad; ++c)
+                for (int64_t n = block * kScaledOutputs; n < (block + 1) * kScaledOutputs; ++n)
+                    *to++ = c < p.channels && n < p.outputs ? p.weight[(n * p.channels + c) * p.taps + tap] : 0.f;
+    }
+
+    Aligned<uint8_t> patterns_;
+    Aligned<float> weight_, amplitude_;
+};
+
+// Some samples' neurons of a row and 16 outputs.
+struct Columns {
+    int64_t row, output, outputs, sample, samples;
+};
+
+// The tables of one thread, and the sums of its columns.
+class Adder {
+  public:
+    Adder(const Prepared& prepared, int64_t samples)
+        : at_(prepared),
+          tables_(kTables * kTableFloats),
+          sums_(up(samples * prepared.groups, 2) * kColumns * kScaledOutputs) {}
+
+    // [sample][byte group][8 steps][16 outputs], without bias.
+    const float* sums(const Columns& columns) {
+        first_block_ = columns.sample * at_.groups / 2;
+        blocks_ = up(columns.samples * at_.groups, 2);
+        std::fill_n(sums_.data(), blocks_ * kColumns * kScaledOutputs, 0.f);
+        for (int64_t tap = 0; tap < at_.p.taps; ++tap) {
+            const int64_t position = at_.p.row_position[columns.row * at_.p.taps + tap];
+            for (int64_t quad = 0; position >= 0 && quad < at_.quads;) {
+                const int64_t count = std::min<int64_t>(kTables - tables_in_use_, at_.quads - quad);
+                kernels_.build(at_.weight(columns.output / kScaledOutputs, tap, quad), at_.amplitude(position, quad),
+                               count, tables_.data() + tables_in_use_ * kTableFloats);
+                runs_[count_++] = {at_.patterns(position, first_block_, quad), count};
+                quad += count;
+                tables_in_use_ += count;
+                if (tables_in_use_ == kTables) add();
+            }
+        }
+        if (count_) add();
+        return sums_.data();
+    }
+
+  private:
+    void add() {
+        kernels_.add(runs_, count_, tables_.data(), blocks_, at_.block_stride(), sums_.data());
+        tables_in_use_ = 0, count_ = 0;
+    }
+
+    const Prepared& at_;
+    const ScaledGemmKernels& kernels_ = *tile_kernels_here().scaled_gemm;
+    Aligned<float> tables_, sums_;
+    QuadRun runs_[kTables];
+    int64_t first_block_ = 0, blocks_ = 0, tables_in_use_ = 0;
+    int count_ = 0;
+};
+
+// Calls visitor.take(columns, their sums) for all rows, outputs and samples.
+template <class MakeVisitor>
+void for_all_columns(const ScaledGemmProblem& p, int threads, MakeVisitor make_visitor) {
+    threads = std::max(threads, 1);
+    const Prepared prepared(p, threads);
+    const int64_t steps = std::max<int64_t>(prepared.groups * kStepsPerByte, 1);
+    // An even number: two samples' byte groups fill whole blocks of columns.
+    const int64_t samples = std::min(std::max<int64_t>(kMostColumns / steps / 2 * 2, 2), p.samples);
+    const int64_t parts = up(p.samples, samples), row_blocks = std::min<int64_t>(p.rows, 4 * threads);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        Adder adder(prepared, samples);
+        auto visitor = make_visitor(samples);
+#pragma omp for schedule(dynamic) collapse(3)
+        for (int64_t part = 0; part < parts; ++part)
+            for (int64_t block = 0; block < prepared.output_blocks; ++block)
+                for (int64_t rows = 0; rows < row_blocks; ++rows)
+                    for (int64_t row = rows * p.rows / row_blocks; row < (rows + 1) * p.rows / row_blocks; ++row) {
+                        const int64_t output = block * kScaledOutputs, sample = part * samples;
+                        const Columns columns{row, output, std::min<int64_t>(kScaledOutputs, p.outputs - output),
+                                              sample, std::min(samples, p.samples - sample)};
+                        visitor.take(columns, adder.sums(columns));
+                    }
+    }
+}
+
+// The sums of a step and a sample: 16 outputs.
+const float* sums_of(const float* sums, const ScaledGemmProblem& p, int64_t sample, int64_t t) {
+    return sums + (sample * up(p.timesteps, kStepsPerByte) * kStepsPerByte + t) * kScaledOutputs;
+}
+
+float* current_of(const ScaledGemmProblem& p, const Columns& columns, int64_t sample, int64_t t) {
+    return p.current + t * p.step_stride + (columns.sample + sample) * p.current_sample + p.current_row[columns.row] +
+           columns.output * p.output_stride;
+}
+
+struct Bias {
+    Bias(const ScaledGemmProblem& p, const Columns& columns) {
+        for (int64_t n = 0; n < columns.outputs; ++n) values[n] = p.bias ? p.bias[columns.output + n] : 0.f;
+    }
+    float values[kScaledOutputs] = {};
+};
+
+struct StoreColumns {
+    void take(const Columns& columns, const float* sums) const {
+        const Bias bias(p, columns);
+        for (int64_t t = 0; t < p.timesteps; ++t)
+            for (int64_t sample = 0; sample < columns.samples; ++sample) {
+                const float* from = sums_of(sums, p, sample, t);
+                float* to = current_of(p, columns, sample, t);
+                for (int64_t n = 0; n < columns.outputs; ++n) to[n * p.output_stride] = bias.values[n] + from[n];
+            }
+    }
+
+    const ScaledGemmProblem& p;
+};
+
+// The neurons behind some samples' sums: [sample][16 outputs].
+class NeuronColumns {
+  public:
+    NeuronColumns(const ScaledGemmProblem& gemm, const NeuronProblem& neuron, int64_t samples)
+        : gemm_(gemm), neuron_(neuron), current_(kStepsPerByte * samples * kScaledOutputs) {
+        for (Field* field : fields_) field->values.assign(samples * kScaledOutputs, 0.f);
+        bytes_.resize(samples * kScaledOutputs);
+    }
+    NeuronColumns(const NeuronColumns&) = delete;
+
+    void take(const Columns& columns, const float* sums) {
+        for (Field* field : fields_)
+            for (int64_t sample = 0; sample < columns.samples; ++sample)
+                gather(field->operand, number(columns, sample), static_cast<int>(columns.outputs),
+                       field->values.data() + sample * kScaledOutputs);
+        Tile tile{};
+        tile.count = static_cast<int>(columns.samples) * kScaledOutputs;
+        tile.x[0] = x_.values.data();
+        tile.v = v_.values.data();
+        tile.offset[0] = offset_.values.data();
+        tile.scale = scale_.values.data();
+        for (int k = 0; k < kParameters; ++k) tile.parameter[k] = parameter_[k].values.data();
+        const Bias bias(gemm_, columns);
+        for (int64_t t = 0; t < gemm_.timesteps; t += kStepsPerByte) {
+            const int steps = static_cast<int>(std::min<int64_t>(kStepsPerByte, gemm_.timesteps - t));
+            TileCurrents currents{};
+            for (int s = 0; s < steps; ++s) {
+                float* const step = current_.data() + s * tile.count;
+                currents.step[0][s] = step;
+                for (int64_t sample = 0; sample < columns.samples; ++sample)
+                    add(columns, sample, t + s, bias, sums, step + sample * kScaledOutputs);
+            }
+            kernel_(tile, currents, neuron_.eta + t, steps, bytes_.data());
+            for (int64_t sample = 0; sample < columns.samples; ++sample)
+                std::memcpy(neuron_.bytes + t / kStepsPerByte * neuron_.neurons + number(columns, sample),
+                            bytes_.data() + sample * kScaledOutputs, columns.outputs);
+        }
+        for (int64_t sample = 0; sample < columns.samples; ++sample) {
+            std::copy_n(tile.x[0] + sample * kScaledOutputs, columns.outputs,
+                        neuron_.input[0].x_out + number(columns, sample));
+            std::copy_n(tile.v + sample * kScaledOutputs, columns.outputs, neuron_.v_out + number(columns, sample));
+        }
+    }
+
+  private:
+    struct Field {
+        const Operand& operand;
+        std::vector<float> values;
+    };
+
+    int64_t number(const Columns& columns, int64_t sample) const {
+        return ((columns.sample + sample) * gemm_.rows + columns.row) * gemm_.outputs + columns.output;
+    }
+
+    void add(const Columns& columns, int64_t sample, int64_t t, const Bias& bias, const float* sums, float* to) const {
+        const float* from = sums_of(sums, gemm_, sample, t);
+        for (int n = 0; n < kScaledOutputs; ++n) to[n] = bias.values[n] + from[n];
+        if (!gemm_.current) return;
+        const float* more = current_of(gemm_, columns, sample, t);
+        for (int64_t n = 0; n < columns.outputs; ++n) to[n] += more[n * gemm_.output_stride];
+    }
+
+    const ScaledGemmProblem& gemm_;
+    const NeuronProblem& neuron_;
+    TileKernel kernel_ = tile_kernels_here().neuron[neuron_.model];
+    Aligned<float> current_;
+    std::vector<uint8_t> bytes_;
+    Field x_{neuron_.input[0].x, {}}, v_{neuron_.v, {}}, offset_{neuron_.input[0].offset, {}};
+    Field scale_{neuron_.scale, {}}, parameter_[kParameters] = {{neuron_.parameter[0], {}}, {neuron_.parameter[1], {}}};
+    Field* const fields_[4 + kParameters] = {&x_, &v_, &offset_, &scale_, &parameter_[0], &parameter_[1]};
+};
+
+}  // namespace
+
+void scaled_gemm_cpu(const ScaledGemmProblem& p, int threads) {
+    for_all_columns(p, threads, [&](int64_t) { return StoreColumns{p}; });
+}
+
+void scaled_gemm_signgd_cpu(const ScaledGemmProblem& p, const NeuronProblem& neuron, int threads) {
+    for_all_columns(p, threads, [&](int64_t samples) { return NeuronColumns(p, neuron, samples); });
+}
+
+}  // namespace snn

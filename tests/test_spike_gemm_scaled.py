@@ -1,0 +1,175 @@
+"""Products of packed trains where each spike is worth an amplitude of its neuron's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import snn_kernels as sk
+from signgd_helpers import assert_instruction_sets_agree
+from snn_kernels import _C
+from test_spike_gemm import (
+    FIELDS,
+    GEOMETRIES,
+    assert_like_a_float32_product,
+    assert_same_neurons,
+    random,
+    random_train,
+)
+
+METHODS = ["dense", "unpack", "auto"]
+UNGROUPED = [geometry for geometry in GEOMETRIES if "groups" not in geometry]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("timesteps", [1, 8, 9, 33])
+@pytest.mark.parametrize(
+    ("batch", "inputs", "outputs"), [((1, 1), 2, 1), ((3, 5), 7, 17), ((2, 2, 3), 64, 33), ((20, 1, 2), 131, 16)]
+)
+def test_linear(method, timesteps, batch, inputs, outputs, three_threads):
+    train, weight, bias = random_train(timesteps, *batch, inputs), random(outputs, inputs), random(outputs, seed=2)
+    amplitude = random(*batch[1:], inputs, seed=3)
+    wanted = (train.unpack().double() * amplitude.double()) @ weight.double().t() + bias.double()
+    for given in (amplitude, amplitude.unsqueeze(0)):
+        output = sk.spike_linear(train, weight, bias, amplitude=given, method=method)
+        assert_like_a_float32_product(output, wanted, inputs)
+    plain = sk.spike_linear(train, weight.bfloat16(), amplitude=amplitude, method=method)
+    assert_like_a_float32_product(
+        plain, (train.unpack().double() * amplitude.double()) @ weight.bfloat16().double().t(), inputs
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_samples_beyond_those_that_share_a_pass(method):
+    train, weight, amplitude = random_train(17, 91, 3, 30), random(18, 30), random(3, 30)
+    wanted = (train.unpack().double() * amplitude.double()) @ weight.double().t()
+    assert_like_a_float32_product(sk.spike_linear(train, weight, amplitude=amplitude, method=method), wanted, 30)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("geometry", UNGROUPED, ids=str)
+def test_convolution(method, geometry, three_threads):
+    """Of trains in either memory format."""
+    train, weight, bias, amplitude = random_train(9, 4, 6, 9, 7), random(18, 6, 3, 2), random(18), random(6, 9, 7)
+    values = (train.unpack().double() * amplitude.double()).flatten(0, 1)
+    wanted = F.conv2d(values, weight.double(), bias.double(), **geometry).unflatten(0, (9, 4))
+    channels_last = sk.SpikeTrain(
+        train.bytes.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3), train.timesteps
+    )
+    for given in (train, channels_last):
+        output = sk.spike_conv2d(given, weight, bias, **geometry, amplitude=amplitude, method=method)
+        assert_like_a_float32_product(output, wanted, weight[0].numel())
+        assert output[0].is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("geometry", [{"groups": 2, "padding": 1}, {}])
+def test_what_the_dense_method_does_not_know_is_unpacked(geometry):
+    """Groups, and samples that differ."""
+    train, weight = random_train(33, 2, 4, 6, 5), random(16, 4 // geometry.get("groups", 1), 3, 3)
+    amplitude = random(2, 4, 6, 5) if "groups" not in geometry else random(4, 6, 5)
+    values = (train.unpack().double() * amplitude.double()).flatten(0, 1)
+    wanted = F.conv2d(values, weight.double(), **geometry).unflatten(0, (33, 2))
+    output = sk.spike_conv2d(train, weight, **geometry, amplitude=amplitude)
+    assert_like_a_float32_product(output, wanted, weight[0].numel())
+    with pytest.raises(ValueError, match=r"(method|amplitude): expected"):
+        sk.spike_conv2d(train, weight, **geometry, amplitude=amplitude, method="dense")
+
+
+def test_one_number_a_feature_is_an_amplitude_of_inputs():
+    """In whatever shape it comes."""
+    train, weight, amplitude = random_train(9, 2, 4, 6, 5), random(16, 4, 3, 3), random(4)
+    wanted = sk.spike_conv2d(train, weight, amplitude=amplitude, method="event")
+    assert torch.equal(sk.spike_conv2d(train, weight, amplitude=amplitude[:, None, None], method="event"), wanted)
+
+
+@pytest.mark.parametrize("timesteps", [7, 8, 33])
+@pytest.mark.parametrize("fields", FIELDS)
+@pytest.mark.parametrize("activation", ["relu", "gelu", ("leaky_relu", random(33).abs())])
+def test_fused_linear_is_the_two_apart(timesteps, fields, activation, three_threads):
+    train, weight, bias = random_train(timesteps, 6, 17, 50), random(33, 50) / 7, random(33)
+    eta, fields, amplitude = sk.schedules.Exponential(0.4, 0.9).table(timesteps), FIELDS[fields], random(17, 50)
+    method = "auto" if _C.isa == "portable" else "dense"  # which runs them apart
+    current = sk.spike_linear(train, weight, bias, amplitude=amplitude, method=method)
+    neuron = {("bias" if name == "x0" else name): value for name, value in fields.items()}
+    for residual in (None, random(timesteps, 6, 17, 33)):
+        apart = sk.signgd(current if residual is None else current + residual, eta, activation, **neuron)
+        options = {"amplitude": amplitude, "residual": residual, **fields}
+        assert_same_neurons(sk.spike_linear_signgd(train, weight, bias, eta, activation, **options), apart)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_fused_convolution_is_the_two_apart(geometry, three_threads):
+    """With and without a residual, which may be a train, and where both ops do run apart."""
+    train, weight = random_train(12, 5, 4, 9, 7), random(16, 4 // geometry.get("groups", 1), 3, 2) / 4
+    bias, amplitude, eta = random(16), random(4, 9, 7), sk.schedules.Exponential(0.4, 0.9).table(12)
+    current = sk.spike_conv2d(train, weight, bias, **geometry, amplitude=amplitude)
+    shortcut, worth = random_train(*current.shape, seed=5), random(16, seed=6)
+    packed = shortcut.unpack() * worth[:, None, None]
+    neuron = {"offset": random(16, 1, 1), "scale": random(16, *current.shape[3:]).abs() + 0.1}
+    apart = sk.signgd(current, eta, "relu", **neuron)
+    options = {**geometry, "amplitude": amplitude, **neuron}
+    assert_same_neurons(sk.spike_conv2d_signgd(train, weight, bias, eta, "relu", **options), apart)
+    apart = sk.signgd(current + packed, eta, "relu", **neuron)
+    for residual in ({"residual": packed}, {"residual": shortcut, "residual_amplitude": worth}):
+        fused = sk.spike_conv2d_signgd(train, weight, bias, eta, "relu", **options, **residual)
+        assert_same_neurons(fused, apart)
+
+
+def products() -> list[torch.Tensor]:
+    """Currents and fused trains; small sizes that leave remainders everywhere."""
+    train, weight, image, kernel = (
+        random_train(21, 5, 7, 83),
+        random(45, 83),
+        random_train(9, 4, 7, 11, 9),
+        random(18, 7, 3, 3),
+    )
+    of_tokens, of_pixels, eta = random(7, 83), random(7, 11, 9), sk.schedules.Exponential(0.4, 0.9).table(21)
+    parts = [sk.spike_linear(train, weight, random(45), amplitude=of_tokens, method="dense")]
+    parts += [sk.spike_conv2d(image, kernel, stride=s, padding=1, amplitude=of_pixels, method="dense") for s in (1, 2)]
+    return [*parts, sk.signgd(parts[0], eta, "relu")[0].bytes]
+
+
+def test_instruction_sets_agree():
+    assert_instruction_sets_agree(products)
+
+
+def test_ops_satisfy_torch():
+    train, image, ops = random_train(9, 5, 4, 12), random_train(9, 4, 3, 5, 5), torch.ops.snn_kernels
+    zero, one, eta = torch.zeros(()), torch.ones(()), sk.schedules.Exponential().table(9)
+    neuron = (None, None, eta, one, zero, one, [], zero, "relu", "cpu")
+    for amplitude in (random(1, 4, 12), random(5, 4, 12)):
+        product = (train.bytes, 9, random(20, 12), random(20), amplitude)
+        torch.library.opcheck(ops.spike_linear.default, (*product, "auto", "cpu"))
+        torch.library.opcheck(ops.spike_linear_signgd.default, (*product, *neuron))
+    geometry = ([1, 1], [1, 1], [1, 1], 1)
+    for amplitude in (random(1, 3, 5, 5), random(4, 3, 5, 5)):
+        product = (image.bytes, 9, random(16, 3, 3, 3), None, amplitude)
+        torch.library.opcheck(ops.spike_conv2d.default, (*product, *geometry, "auto", "cpu"))
+        torch.library.opcheck(ops.spike_conv2d_signgd.default, (*product, *neuron[:2], *geometry, *neuron[2:]))
+
+
+def test_weights_that_are_not_finite_reach_what_they_deliver_alone():
+    """Where their input fires: tables hold sums of those that do."""
+    spikes = torch.zeros(40, 1, 2, 6)
+    spikes[3, 0, 1, 2] = 1
+    weight = torch.ones(16, 6)
+    weight[5, 2] = float("inf")
+    output = sk.spike_linear(sk.pack(spikes), weight, amplitude=torch.full((2, 6), 2.0).fill_diagonal_(1.0))
+    assert output[3, 0, 1, 5] == float("inf")
+    assert output.isfinite().sum() == output.numel() - 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "event"}, "method: expected auto, unpack or, on the cpu backend and without groups, dense with"),
+        ({"method": "dense", "backend": "reference"}, "method: expected auto, unpack or, on the cpu backend"),
+        ({"method": "dense", "amplitude": random(2, 3, 6)}, "amplitude: expected size 1 in dimension 0 for the method"),
+        ({"amplitude": random(4, 6)}, r"amplitude: expected a shape that broadcasts to \(2, 3, 6\)"),
+    ],
+)
+def test_errors(options, message):
+    options = {"amplitude": random(3, 6), **options}
+    with pytest.raises(ValueError, match=message):
+        sk.spike_linear(random_train(8, 2, 3, 6), torch.zeros(4, 6), **options)
