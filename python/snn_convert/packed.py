@@ -222,8 +222,8 @@ def with_residual(summands: Mapping[fx.Node, Any], amplitude: Tensor | None = No
 
 
 def is_sum(node: fx.Node) -> bool:
-    """Whether the operation adds two values as they are."""
-    return node.target is aten.add.Tensor and not node.kwargs
+    """Whether the operation adds two values of the network as they are. (A number in its code is part of a current.)"""
+    return node.target is aten.add.Tensor and len(node.all_input_nodes) == 2 and not node.kwargs
 
 
 def plan_amplitudes(
@@ -244,7 +244,7 @@ def plan_amplitudes(
             scales[node] = population_scales[node].expand_as(values[node])
         elif source in scales and node.target in LAYOUT:
             scales[node] = call_node(node, {**values, source: scales[source]})
-        elif source in scales and not others and node.target in SCALING:
+        elif source in scales and not others and node.target in SCALING and _by_parameters(node, source):
             scales[node] = call_node(node, {**values, source: scales[source]}).expand_as(values[node])
         elif source in scales and not others and is_sum(node):
             scales[node] = scales[source].expand_as(values[node])
@@ -253,6 +253,11 @@ def plan_amplitudes(
         elif is_sum(node):
             found[node] = _amplitude_in_sum(node, found, scales, values)
     return {node: amplitude for node, amplitude in found.items() if amplitude is not None}
+
+
+def _by_parameters(node: fx.Node, source: fx.Node) -> bool:
+    """Whether what ``node`` combines ``source`` with is the network's own, not a sample's."""
+    return all(other is source or other.op == "get_attr" for other in node.all_input_nodes)
 
 
 def _takes_trains(node: fx.Node, values: Mapping[fx.Node, Any]) -> bool:
