@@ -286,3 +286,25 @@ def test_attention_in_half_precision(factor, precision):
     output = snn.to(precision)(x.to(precision))
     assert output.dtype == precision
     assert (output.float() - wanted).norm() <= 0.1 * wanted.norm()
+
+
+class Windows(nn.Module):
+    """Rows of an image as samples of their own, and tokens mixed among them."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.mix, self.head = nn.Conv2d(1, 6, 3, padding=1), nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.stem(x)).transpose(1, 2).flatten(0, 1)
+        x = torch.relu(self.mix(x)).unflatten(0, (-1, 8))
+        return self.head(x.mean((1, 2)))
+
+
+@vectors
+@pytest.mark.parametrize("recipe", ["default", "paper"])
+def test_dimensions_that_samples_share_with_others_have_no_scales_of_rows(recipe):
+    torch.manual_seed(0)
+    model = Windows().eval()
+    snn = convert(model, [images(16, seed=2)], timesteps=12, schedule=Exponential(0.3, 0.9), recipe=recipe)
+    assert_agrees_with_the_oracle(snn, model, images(5), [12])

@@ -267,14 +267,16 @@ def _takes_trains(node: fx.Node, values: Mapping[fx.Node, Any]) -> bool:
 
 
 def _amplitude_of_product(node: fx.Node, scale: Tensor) -> Tensor | None:
-    """What a spike of each input is worth, or else of each row of a linear map, or else of each neuron."""
+    """What a spike of each input is worth, or else of each row of a linear map, or else of each neuron.
+
+    The last two where the sample that ``scale`` is of still has the first dimension to itself.
+    """
     of_input = common_amplitude(scale, PRODUCTS[node.target])
-    if of_input is not None:
+    if of_input is not None or len(scale) != 1:
         return of_input
     low, high = scale.aminmax(dim=-1, keepdim=True)
-    if node.target is aten.linear.default and torch.equal(low, high):
-        return low.contiguous()
-    return scale.contiguous() if len(scale) == 1 else None
+    by_row = node.target is aten.linear.default and torch.equal(low, high)
+    return (low if by_row else scale).contiguous()
 
 
 def _amplitude_in_sum(
