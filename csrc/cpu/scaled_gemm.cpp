@@ -112,11 +112,14 @@ class Adder {
           tables_(kTables * kTableFloats),
           sums_(up(samples * prepared.groups, 2) * kColumns * kScaledOutputs) {}
 
-    // [sample][byte group][8 steps][16 outputs], without bias.
+    // [sample][byte group][8 steps][16 outputs]
     const float* sums(const Columns& columns) {
         first_block_ = columns.sample * at_.groups / 2;
         blocks_ = up(columns.samples * at_.groups, 2);
-        std::fill_n(sums_.data(), blocks_ * kColumns * kScaledOutputs, 0.f);
+        float bias[kScaledOutputs] = {};
+        if (at_.p.bias) std::copy_n(at_.p.bias + columns.output, columns.outputs, bias);
+        for (int64_t column = 0; column < blocks_ * kColumns; ++column)
+            std::memcpy(sums_.data() + column * kScaledOutputs, bias, sizeof(bias));
         for (int64_t tap = 0; tap < at_.p.taps; ++tap) {
             const int64_t position = at_.p.row_position[columns.row * at_.p.taps + tap];
             for (int64_t quad = 0; position >= 0 && quad < at_.quads;) {
@@ -183,21 +186,17 @@ float* current_of(const ScaledGemmProblem& p, const Columns& columns, int64_t sa
            columns.output * p.output_stride;
 }
 
-struct Bias {
-    Bias(const ScaledGemmProblem& p, const Columns& columns) {
-        for (int64_t n = 0; n < columns.outputs; ++n) values[n] = p.bias ? p.bias[columns.output + n] : 0.f;
-    }
-    float values[kScaledOutputs] = {};
-};
-
 struct StoreColumns {
     void take(const Columns& columns, const float* sums) const {
-        const Bias bias(p, columns);
-        for (int64_t t = 0; t < p.timesteps; ++t)
-            for (int64_t sample = 0; sample < columns.samples; ++sample) {
+        const bool whole = p.output_stride == 1 && columns.outputs == kScaledOutputs;
+        for (int64_t sample = 0; sample < columns.samples; ++sample)
+            for (int64_t t = 0; t < p.timesteps; ++t) {
                 const float* from = sums_of(sums, p, sample, t);
                 float* to = current_of(p, columns, sample, t);
-                for (int64_t n = 0; n < columns.outputs; ++n) to[n * p.output_stride] = bias.values[n] + from[n];
+                if (whole)
+                    std::memcpy(to, from, kScaledOutputs * sizeof(float));
+                else
+                    for (int64_t n = 0; n < columns.outputs; ++n) to[n * p.output_stride] = from[n];
             }
     }
 
@@ -226,7 +225,6 @@ class NeuronColumns {
         tile.offset[0] = offset_.values.data();
         tile.scale = scale_.values.data();
         for (int k = 0; k < kParameters; ++k) tile.parameter[k] = parameter_[k].values.data();
-        const Bias bias(gemm_, columns);
         for (int64_t t = 0; t < gemm_.timesteps; t += kStepsPerByte) {
             const int steps = static_cast<int>(std::min<int64_t>(kStepsPerByte, gemm_.timesteps - t));
             TileCurrents currents{};
@@ -234,7 +232,7 @@ class NeuronColumns {
                 float* const step = current_.data() + s * tile.count;
                 currents.step[0][s] = step;
                 for (int64_t sample = 0; sample < columns.samples; ++sample)
-                    add(columns, sample, t + s, bias, sums, step + sample * kScaledOutputs);
+                    load(columns, sample, t + s, sums, step + sample * kScaledOutputs);
             }
             kernel_(tile, currents, neuron_.eta + t, steps, bytes_.data());
             for (int64_t sample = 0; sample < columns.samples; ++sample)
@@ -258,9 +256,8 @@ class NeuronColumns {
         return ((columns.sample + sample) * gemm_.rows + columns.row) * gemm_.outputs + columns.output;
     }
 
-    void add(const Columns& columns, int64_t sample, int64_t t, const Bias& bias, const float* sums, float* to) const {
-        const float* from = sums_of(sums, gemm_, sample, t);
-        for (int n = 0; n < kScaledOutputs; ++n) to[n] = bias.values[n] + from[n];
+    void load(const Columns& columns, int64_t sample, int64_t t, const float* sums, float* to) const {
+        std::memcpy(to, sums_of(sums, gemm_, sample, t), kScaledOutputs * sizeof(float));
         if (!gemm_.current) return;
         const float* more = current_of(gemm_, columns, sample, t);
         for (int64_t n = 0; n < columns.outputs; ++n) to[n] += more[n * gemm_.output_stride];
