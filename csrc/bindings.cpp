@@ -124,12 +124,20 @@ void run_scaled_gemm(const ScaledGemmArguments& arguments, const SampleCurrentAr
     scaled_gemm_cpu(problem, threads);
 }
 
+// bytes, group stride, sample stride, row offsets, output stride; amplitude, its row stride
+using SampleTrainArgument = std::tuple<Address, int64_t, int64_t, Address, int64_t, Address, int64_t>;
+
 void run_scaled_gemm_signgd(const ScaledGemmArguments& arguments, const SampleCurrentArgument& residual,
-                            const NeuronArguments& neuron, int threads) {
+                            const SampleTrainArgument& residual_train, const NeuronArguments& neuron, int threads) {
     const ScaledGemmProblem gemm = scaled_gemm_problem(arguments, residual);
+    const auto& [bytes, group_stride, sample_stride, row_offset, output_stride, amplitude, amplitude_row] =
+        residual_train;
+    const ScaledResidual train{
+        pointer<const uint8_t>(bytes),   group_stride, sample_stride, pointer<const int64_t>(row_offset), output_stride,
+        pointer<const float>(amplitude), amplitude_row};
     const NeuronProblem problem = std::apply(neuron_problem, neuron);
     py::gil_scoped_release release;
-    scaled_gemm_signgd_cpu(gemm, problem, threads);
+    scaled_gemm_signgd_cpu(gemm, train, problem, threads);
 }
 
 using MatrixArgument = std::pair<Address, std::vector<int64_t>>;  // MatrixView

@@ -459,7 +459,12 @@ def test_convolution_errors():
         (random_train(7, 2, 4), None, ValueError, r"residual: expected a train of shape \(2, 4\) and 8 steps on cpu"),
         (random_train(8, 2, 5), None, ValueError, r"residual: expected a train of shape \(2, 4\) and 8 steps on cpu"),
         (random_train(8, 2, 4), torch.ones(5), ValueError, r"residual_amplitude: expected a number or shape \(4,\)"),
-        (random_train(8, 2, 4), torch.ones(1, 4), ValueError, r"residual_amplitude: expected a number or shape \(4,\)"),
+        (
+            random_train(8, 2, 4),
+            torch.ones(3, 4),
+            ValueError,
+            r"residual_amplitude: expected a shape that broadcasts to",
+        ),
     ],
 )
 def test_residual_errors(residual, amplitude, error, message):

@@ -92,10 +92,24 @@ def test_fused_linear_is_the_two_apart(timesteps, fields, activation, three_thre
     method = "auto" if _C.isa == "portable" else "dense"  # which runs them apart
     current = sk.spike_linear(train, weight, bias, amplitude=amplitude, method=method)
     neuron = {("bias" if name == "x0" else name): value for name, value in fields.items()}
-    for residual in (None, random(timesteps, 6, 17, 33)):
-        apart = sk.signgd(current if residual is None else current + residual, eta, activation, **neuron)
-        options = {"amplitude": amplitude, "residual": residual, **fields}
+    shortcut = random_train(timesteps, 6, 17, 33, seed=5)
+    trains = [{"residual_amplitude": worth} for worth in (random(17, 33, seed=6), random(17, 1), random(33), None)]
+    for residual in ({}, {"residual": random(timesteps, 6, 17, 33)}, *({"residual": shortcut, **by} for by in trains)):
+        worth = residual.get("residual_amplitude")
+        added = residual.get("residual", torch.zeros(()))
+        added = shortcut.unpack() * (1.0 if worth is None else worth) if added is shortcut else added
+        apart = sk.signgd(current + added, eta, activation, **neuron)
+        options = {"amplitude": amplitude, **residual, **fields}
         assert_same_neurons(sk.spike_linear_signgd(train, weight, bias, eta, activation, **options), apart)
+
+
+def test_residuals_with_amplitudes_of_neurons_behind_other_products():
+    """They are unpacked."""
+    train, weight, shortcut = random_train(9, 6, 17, 50), random(33, 50) / 7, random_train(9, 6, 17, 33, seed=5)
+    eta, worth = sk.schedules.Exponential(0.4, 0.9).table(9), random(17, 33)
+    dense = sk.spike_linear_signgd(train, weight, None, eta, "relu", residual=shortcut.unpack() * worth)
+    packed = {"residual": shortcut, "residual_amplitude": worth}
+    assert_same_neurons(sk.spike_linear_signgd(train, weight, None, eta, "relu", **packed), dense)
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
@@ -105,7 +119,7 @@ def test_fused_convolution_is_the_two_apart(geometry, three_threads):
     bias, amplitude, eta = random(16), random(4, 9, 7), sk.schedules.Exponential(0.4, 0.9).table(12)
     current = sk.spike_conv2d(train, weight, bias, **geometry, amplitude=amplitude)
     shortcut, worth = random_train(*current.shape, seed=5), random(16, seed=6)
-    packed = shortcut.unpack() * worth[:, None, None]
+    packed, of_neuron = shortcut.unpack() * worth[:, None, None], random(*current.shape[2:], seed=8)
     neuron = {"offset": random(16, 1, 1), "scale": random(16, *current.shape[3:]).abs() + 0.1}
     apart = sk.signgd(current, eta, "relu", **neuron)
     options = {**geometry, "amplitude": amplitude, **neuron}
@@ -114,6 +128,10 @@ def test_fused_convolution_is_the_two_apart(geometry, three_threads):
     for residual in ({"residual": packed}, {"residual": shortcut, "residual_amplitude": worth}):
         fused = sk.spike_conv2d_signgd(train, weight, bias, eta, "relu", **options, **residual)
         assert_same_neurons(fused, apart)
+    for worth in (of_neuron, random(*current.shape[1:], seed=9)):
+        apart = sk.signgd(current + shortcut.unpack() * worth, eta, "relu", **neuron)
+        residual = {"residual": shortcut, "residual_amplitude": worth}
+        assert_same_neurons(sk.spike_conv2d_signgd(train, weight, bias, eta, "relu", **options, **residual), apart)
 
 
 def products() -> list[torch.Tensor]:

@@ -11,12 +11,14 @@
 #include "neuron_tile.h"
 #include "operand.h"
 #include "scaled_gemm_tile.h"
+#include "spike_gemm_tile.h"
 
 namespace snn {
 namespace {
 
-constexpr int kTables = 32;             // that are in use at once: 32 KB
-constexpr int64_t kMostColumns = 1024;  // of the sums of a thread: 64 KB
+static_assert(kScaledOutputs == kLanes);  // of AddSpikes
+constexpr int kTables = 32;               // that are in use at once: 32 KB
+constexpr int64_t kMostColumns = 1024;    // of the sums of a thread: 64 KB
 
 int64_t up(int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple; }
 
@@ -206,8 +208,9 @@ struct StoreColumns {
 // The neurons behind some samples' sums: [sample][16 outputs].
 class NeuronColumns {
   public:
-    NeuronColumns(const ScaledGemmProblem& gemm, const NeuronProblem& neuron, int64_t samples)
-        : gemm_(gemm), neuron_(neuron), current_(kStepsPerByte * samples * kScaledOutputs) {
+    NeuronColumns(const ScaledGemmProblem& gemm, const ScaledResidual& residual, const NeuronProblem& neuron,
+                  int64_t samples)
+        : gemm_(gemm), residual_(residual), neuron_(neuron), current_(kStepsPerByte * samples * kScaledOutputs) {
         for (Field* field : fields_) field->values.assign(samples * kScaledOutputs, 0.f);
         bytes_.resize(samples * kScaledOutputs);
     }
@@ -234,6 +237,7 @@ class NeuronColumns {
                 for (int64_t sample = 0; sample < columns.samples; ++sample)
                     load(columns, sample, t + s, sums, step + sample * kScaledOutputs);
             }
+            if (residual_.bytes) add_train(columns, t / kStepsPerByte, tile.count);
             kernel_(tile, currents, neuron_.eta + t, steps, bytes_.data());
             for (int64_t sample = 0; sample < columns.samples; ++sample)
                 std::memcpy(neuron_.bytes + t / kStepsPerByte * neuron_.neurons + number(columns, sample),
@@ -263,8 +267,24 @@ class NeuronColumns {
         for (int64_t n = 0; n < columns.outputs; ++n) to[n] += more[n * gemm_.output_stride];
     }
 
+    void add_train(const Columns& columns, int64_t group, int64_t step_stride) {
+        float amplitude[kScaledOutputs] = {};
+        std::copy_n(residual_.amplitude + columns.row * residual_.amplitude_row + columns.output, columns.outputs,
+                    amplitude);
+        for (int64_t sample = 0; sample < columns.samples; ++sample) {
+            const uint8_t* from = residual_.bytes + group * residual_.group_stride +
+                                  (columns.sample + sample) * residual_.sample_stride +
+                                  residual_.row_offset[columns.row] + columns.output * residual_.output_stride;
+            uint8_t bytes[kScaledOutputs] = {};
+            for (int64_t n = 0; n < columns.outputs; ++n) bytes[n] = from[n * residual_.output_stride];
+            add_spikes_(bytes, amplitude, current_.data() + sample * kScaledOutputs, step_stride);
+        }
+    }
+
     const ScaledGemmProblem& gemm_;
+    const ScaledResidual& residual_;
     const NeuronProblem& neuron_;
+    AddSpikes add_spikes_ = tile_kernels_here().spike_gemm->add_spikes;
     TileKernel kernel_ = tile_kernels_here().neuron[neuron_.model];
     Aligned<float> current_;
     std::vector<uint8_t> bytes_;
@@ -279,8 +299,9 @@ void scaled_gemm_cpu(const ScaledGemmProblem& p, int threads) {
     for_all_columns(p, threads, [&](int64_t) { return StoreColumns{p}; });
 }
 
-void scaled_gemm_signgd_cpu(const ScaledGemmProblem& p, const NeuronProblem& neuron, int threads) {
-    for_all_columns(p, threads, [&](int64_t samples) { return NeuronColumns(p, neuron, samples); });
+void scaled_gemm_signgd_cpu(const ScaledGemmProblem& p, const ScaledResidual& residual, const NeuronProblem& neuron,
+                            int threads) {
+    for_all_columns(p, threads, [&](int64_t samples) { return NeuronColumns(p, residual, neuron, samples); });
 }
 
 }  // namespace snn

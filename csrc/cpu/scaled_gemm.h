@@ -8,8 +8,9 @@ namespace snn {
 
 // current[t, sample, row, n] = bias[n] + sum over taps and channels c of
 //     weight[n, c, tap] * amplitude[position, c] * spike[t, sample, position, c],    position = row_position[row, tap]
-// in float32, products and sums rounded one by one and in a fixed order, the bias first. A linear map has one tap and as many positions
-// as rows; of a convolution positions are those of its input, and windows reach beyond the image where it is -1.
+// in float32, products and sums rounded one by one and in a fixed order, the bias first. A linear map has one tap and
+// as many positions as rows; of a convolution positions are those of its input, and windows reach beyond the image
+// where it is -1.
 struct ScaledGemmProblem {
     int64_t timesteps, samples, positions, channels, rows, taps, outputs;
     const uint8_t* bytes;  // (group, sample, position, c) at the sum of the four below
@@ -28,9 +29,22 @@ struct ScaledGemmProblem {
     int64_t output_stride;
 };
 
+// A train that is added to the currents in front of the neuron: amplitude * spike, with the byte of (sample, row, n) at
+// sample * sample_stride + row_offset[row] + n * output_stride of each byte group, and what it is worth at
+// row * amplitude_row + n.
+struct ScaledResidual {
+    const uint8_t* bytes;  // null for no train
+    int64_t group_stride, sample_stride;
+    const int64_t* row_offset;  // [rows]
+    int64_t output_stride;
+    const float* amplitude;
+    int64_t amplitude_row;
+};
+
 void scaled_gemm_cpu(const ScaledGemmProblem& problem, int threads);
 
 // Neuron (sample, row, n) is number (sample * rows + row) * outputs + n of `neuron`, whose currents are not read.
-void scaled_gemm_signgd_cpu(const ScaledGemmProblem& problem, const NeuronProblem& neuron, int threads);
+void scaled_gemm_signgd_cpu(const ScaledGemmProblem& problem, const ScaledResidual& residual,
+                            const NeuronProblem& neuron, int threads);
 
 }  // namespace snn

@@ -252,7 +252,8 @@ class NeuronBlock {
                 std::memcpy(bytes, from + rows.offset[0], rows.lanes);
             else
                 for (int lane = 0; lane < rows.lanes; ++lane) bytes[lane] = from[rows.offset[lane]];
-            const float amplitude = residual_.amplitude ? residual_.amplitude[job.output + n] : 1.f;
+            float amplitude[kLanes];
+            std::fill_n(amplitude, kLanes, residual_.amplitude ? residual_.amplitude[job.output + n] : 1.f);
             kernels_.add_spikes(bytes, amplitude, current + n * kLanes, job.outputs * kLanes);
         }
     }

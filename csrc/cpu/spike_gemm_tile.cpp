@@ -109,11 +109,12 @@ void accumulate(const uint32_t* index, const int32_t* tables, const float* unit,
                                           current + n * kLanes, step_stride);
 }
 
-void add_spikes(const uint8_t* __restrict bytes, float amplitude, float* __restrict current, int64_t step_stride) {
+void add_spikes(const uint8_t* __restrict bytes, const float* __restrict amplitude, float* __restrict current,
+                int64_t step_stride) {
     uint32_t packed[kLanes];
     for (int lane = 0; lane < kLanes; ++lane) packed[lane] = bytes[lane];
     for (int step = 0; step < 8; ++step, current += step_stride)
-        for (int lane = 0; lane < kLanes; ++lane) current[lane] += weighed(packed[lane], step, amplitude);
+        for (int lane = 0; lane < kLanes; ++lane) current[lane] += weighed(packed[lane], step, amplitude[lane]);
 }
 
 }  // namespace

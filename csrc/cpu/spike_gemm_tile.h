@@ -45,8 +45,8 @@ using TransposeBits = void (*)(const uint32_t* words, uint32_t* index);
 using Accumulate = void (*)(const uint32_t* index, const int32_t* tables, const float* unit, const float* bias,
                             const float* row, int64_t blocks, int outputs, float* current, int64_t step_stride);
 
-// current[s][lane] += amplitude * spike for the time-packed spikes of sixteen lanes, s < 8.
-using AddSpikes = void (*)(const uint8_t* bytes, float amplitude, float* current, int64_t step_stride);
+// current[s][lane] += amplitude[lane] * spike for the time-packed spikes of sixteen lanes, s < 8.
+using AddSpikes = void (*)(const uint8_t* bytes, const float* amplitude, float* current, int64_t step_stride);
 
 // to[column][row] = from[row * from_stride + column] for 16 x 16 numbers.
 using Transpose = void (*)(const float* from, int64_t from_stride, float* const* to);

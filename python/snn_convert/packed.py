@@ -109,8 +109,8 @@ class Product:
     """A linear map or convolution of a train, taken when its currents are asked for, or never, by the fused op.
 
     ``residual`` is what a shortcut adds to it: a current ``[T, B, *]``, or what a population sends, which stays packed
-    where its spikes are each worth the ``residual_amplitude`` of their feature. ``taken`` says how it was taken, once
-    it has been: ``fused`` or a method of :func:`snn_kernels.spike_linear`.
+    where its spikes are each worth the ``residual_amplitude`` of their feature or neuron. ``taken`` says how it was
+    taken, once it has been: ``fused`` or a method of :func:`snn_kernels.spike_linear`.
     """
 
     train: SpikeTrain
@@ -292,7 +292,11 @@ def _amplitude_in_sum(
     trains = [source for source in node.all_input_nodes if source in scales]
     if len(products) != 1 or len(trains) != 1 or scales[trains[0]].shape != values[products[0]].shape:
         return None
-    return common_amplitude(scales[trains[0]], PRODUCTS[products[0].target])
+    scale, feature_dim = scales[trains[0]], PRODUCTS[products[0].target]
+    by_feature = common_amplitude(scale, feature_dim)
+    if by_feature is None and is_by_neuron(found[products[0]], feature_dim) and len(scale) == 1:
+        return scale.contiguous()
+    return by_feature
 
 
 def common_amplitude(scale: Tensor, dim: int) -> Tensor | None:

@@ -38,7 +38,7 @@ def checked_linear(train: SpikeTrain, weight: Tensor, bias: Tensor | None, ampli
     _check_product(train, weight, bias, ndim=2)
     if train.bytes.ndim < 2 or train.shape[-1] != weight.shape[1]:
         raise ValueError(f"weight: expected [N, K] for a train of shape {tuple(train.shape)}, got {kind(weight)}")
-    return _checked_amplitude(amplitude, train, feature_dim=-1)
+    return checked_amplitude("amplitude", amplitude, train.shape, -1, train.device)
 
 
 def is_by_row(amplitude: Tensor | None) -> bool:
@@ -72,20 +72,6 @@ def check_method(method: str, backend: str, amplitude: Tensor | None, feature_di
         )
 
 
-def _checked_amplitude(amplitude: Tensor | float | None, train: SpikeTrain, feature_dim: int) -> Tensor | None:
-    """What a spike of a product's train is worth, by input, by row (of a linear map) or by neuron."""
-    shape = train.shape
-    if not isinstance(amplitude, Tensor) or amplitude.ndim < 2:
-        return checked_amplitude("amplitude", amplitude, shape[feature_dim], train.device)
-    value = checked_field("amplitude", amplitude.float(), shape, train.device)
-    value = value[(None,) * (len(shape) - value.ndim)]
-    if value.shape[feature_dim] == value.numel():
-        return value.flatten().expand(shape[feature_dim])
-    if feature_dim != 1 and value.shape[-1] == 1:
-        return value.expand(*shape[:-1], 1)
-    return value.expand(len(value), *shape[1:])
-
-
 def checked_convolution(
     train: SpikeTrain,
     weight: Tensor,
@@ -109,7 +95,7 @@ def checked_convolution(
     geometry = [pair(value) for value in (stride, padding, dilation)]
     if min(convolution_shape(train.shape[2:], weight.shape[2:], *geometry)) < 1:
         raise ValueError(f"weight: its window does not fit into a train of shape {tuple(train.shape)}: {kind(weight)}")
-    return _checked_amplitude(amplitude, train, feature_dim=1), geometry
+    return checked_amplitude("amplitude", amplitude, train.shape, 1, train.device), geometry
 
 
 def _check_product(train: SpikeTrain, weight: Tensor, bias: Tensor | None, ndim: int) -> None:
@@ -136,16 +122,32 @@ def choose_product(method: str, backend: str | None, device: torch.device) -> st
 
 
 def checked_amplitude(
-    name: str, amplitude: Tensor | float | None, channels: int, device: torch.device
+    name: str, amplitude: Tensor | float | None, shape: Sequence[int], feature_dim: int, device: torch.device
 ) -> Tensor | None:
-    """What a spike of each channel is worth, as ``[channels]`` or ``None``."""
+    """What a spike of a train of the shape is worth: ``None``; ``[K]``, by feature; ``[*, 1]``, by row, where features
+    are last; or ``[1 or B, *rest]``, by neuron."""
+    features = shape[feature_dim]
+    if not isinstance(amplitude, Tensor) or amplitude.ndim < 2:
+        return _amplitude_of_features(name, amplitude, features, device)
+    value = checked_field(name, amplitude.float(), shape, device)
+    value = value[(None,) * (len(shape) - value.ndim)]
+    if value.shape[feature_dim] == value.numel():
+        return value.flatten().expand(features)
+    if feature_dim == -1 and value.shape[-1] == 1:
+        return value.expand(*shape[:-1], 1)
+    return value.expand(len(value), *shape[1:])
+
+
+def _amplitude_of_features(
+    name: str, amplitude: Tensor | float | None, features: int, device: torch.device
+) -> Tensor | None:
     if amplitude is None:
         return None
     if not isinstance(amplitude, Tensor):
         amplitude = torch.full((), float(amplitude), device=device)
-    if amplitude.numel() not in (1, channels) or amplitude.ndim > 1 or amplitude.device != device:
-        raise ValueError(f"{name}: expected a number or shape ({channels},) on {device}, got {kind(amplitude)}")
-    return amplitude.float().expand(channels)
+    if amplitude.numel() not in (1, features) or amplitude.device != device:
+        raise ValueError(f"{name}: expected a number or shape ({features},) on {device}, got {kind(amplitude)}")
+    return amplitude.float().expand(features)
 
 
 def pair(value: int | Sequence[int]) -> list[int]:

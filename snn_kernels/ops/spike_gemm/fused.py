@@ -55,8 +55,9 @@ def spike_linear_signgd(
         train, weight, bias, amplitude: as in ``spike_linear``: ``[*batch, K]`` to ``[*batch, N]``.
         residual: what a shortcut adds to the product's currents: currents ``[T, *batch, N]`` in float32, a train of
             ``T`` steps of shape ``[*batch, N]`` (which the ``cpu`` and ``cuda`` backends do not unpack), or ``None``.
-        residual_amplitude: what a spike of that train is worth: a number or ``[N]``, 1 if it is ``None``. The fused
-            spikes are those with the currents ``residual_amplitude * spike`` as residual, bit for bit.
+        residual_amplitude: what a spike of that train is worth: a number or ``[N]``, 1 if it is ``None``, or what
+            broadcasts to the neurons, for which the train is unpacked but where ``amplitude`` is one for each neuron,
+            too. The fused spikes are those with the currents ``residual_amplitude * spike`` as residual, bit for bit.
         eta, activation, offset, scale, v0, state: as in ``signgd``; ``x0`` is the decoded input before the first step.
         backend: ``None`` for the fastest here, or a name that runs or raises.
 
@@ -69,7 +70,7 @@ def spike_linear_signgd(
     """
     amplitude = checked_linear(train, weight, bias, amplitude)
     shape = (*train.shape[:-1], weight.shape[0])
-    residual, residual_amplitude = checked_residual(residual, residual_amplitude, train, shape, weight.shape[0])
+    residual, residual_amplitude = checked_residual(residual, residual_amplitude, train, shape, -1)
     neuron = _checked_neuron(train, shape, eta, activation, offset, x0, scale, v0, state)
     backend = choose(backend, train.device)
     bytes, x, v = torch.ops.snn_kernels.spike_linear_signgd(
@@ -107,7 +108,7 @@ def spike_conv2d_signgd(
     amplitude, geometry = checked_convolution(train, weight, bias, amplitude, stride, padding, dilation, groups)
     size = convolution_shape(train.shape[2:], weight.shape[2:], *geometry)
     shape = (train.shape[0], weight.shape[0], *size)
-    residual, residual_amplitude = checked_residual(residual, residual_amplitude, train, shape, weight.shape[0])
+    residual, residual_amplitude = checked_residual(residual, residual_amplitude, train, shape, 1)
     neuron = _checked_neuron(train, shape, eta, activation, offset, x0, scale, v0, state)
     backend = choose(backend, train.device)
     bytes, x, v = torch.ops.snn_kernels.spike_conv2d_signgd(
@@ -206,7 +207,7 @@ def _linear(bytes, timesteps, weight, bias, amplitude, residual, residual_amplit
         _fused(product, timesteps, added, neuron, order, outputs)
     elif tensor_cores.fuses(backend, added) and not of_neuron and not is_by_row(amplitude):
         product = (bytes, timesteps, weight, bias, amplitude)
-        tensor_cores.linear_signgd(backend, *product, added, neuron, order, outputs)
+        tensor_cores.linear_signgd(backend, *product, added.by_feature(), neuron, order, outputs)
     else:
         current = torch.ops.snn_kernels.spike_linear(bytes, timesteps, weight, bias, amplitude, "auto", backend)
         _apart(added.added_to(current), neuron, outputs, backend)
@@ -230,7 +231,7 @@ def _convolution(bytes, timesteps, weight, bias, amplitude, residual, residual_a
         _fused(product, timesteps, added, neuron, order, outputs)
     elif groups == 1 and tensor_cores.fuses(backend, added) and not of_neuron:
         product = (bytes, timesteps, weight, bias, amplitude)
-        tensor_cores.convolution_signgd(backend, *product, geometry, added, neuron, order, outputs)
+        tensor_cores.convolution_signgd(backend, *product, geometry, added.by_feature(), neuron, order, outputs)
     else:
         current = torch.ops.snn_kernels.spike_conv2d(
             bytes, timesteps, weight, bias, amplitude, *geometry, groups, "auto", backend
@@ -273,8 +274,8 @@ def _fused(
         (bytes, [x_out], v_out, []),
     )
     if scaled:
-        current, _alive_as_well = residual.of_samples()
-        C.scaled_gemm_signgd_cpu(product_numbers, current, arguments, torch.get_num_threads())
+        current, train, _alive_as_well = residual.of_samples()
+        C.scaled_gemm_signgd_cpu(product_numbers, current, train, arguments, torch.get_num_threads())
     else:
-        current, train, _alive_as_well = residual.arguments()
+        current, train, _alive_as_well = residual.by_feature().arguments()
         C.spike_gemm_signgd_cpu(product_numbers, current, train, arguments, torch.get_num_threads())

@@ -11,7 +11,7 @@ from torch import Tensor
 from ...checks import kind
 from ...spike_train import SpikeTrain
 from .checks import checked_amplitude
-from .rows import offsets, sample_currents
+from .rows import offsets, sample_argument
 
 __all__ = ["Residual", "checked_residual"]
 
@@ -21,17 +21,18 @@ def checked_residual(
     amplitude: Tensor | float | None,
     train: SpikeTrain,
     shape: tuple[int, ...],
-    outputs: int,
+    feature_dim: int,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """A residual of the neurons ``shape`` behind ``train`` as the ops take it: currents, or bytes and their amplitude
-    ``[outputs]`` or ``None``."""
+    """A residual of the neurons ``shape`` behind ``train`` as the ops take it: currents, or bytes and what
+    ``checked_amplitude`` gives of their amplitude."""
     if isinstance(residual, SpikeTrain):
         if (residual.timesteps, residual.shape, residual.device) != (train.timesteps, shape, train.device):
             raise ValueError(
                 f"residual: expected a train of shape {shape} and {train.timesteps} steps on {train.device}, "
                 f"got {residual}"
             )
-        return residual.bytes, checked_amplitude("residual_amplitude", amplitude, outputs, train.device)
+        worth = checked_amplitude("residual_amplitude", amplitude, shape, feature_dim, train.device)
+        return residual.bytes, worth.expand(len(worth), *shape[1:]) if worth is not None and worth.ndim > 1 else worth
     if amplitude is not None:
         raise ValueError(f"residual_amplitude: expected None where residual is no SpikeTrain, got {amplitude}")
     if residual is not None and not isinstance(residual, Tensor):
@@ -47,7 +48,7 @@ def checked_residual(
 class Residual(NamedTuple):
     """Currents, bytes of a train whose spikes are worth ``amplitude`` (1 if it is ``None``), or nothing.
 
-    ``feature_dim`` is the dimension of ``value``, time included, that the amplitude runs along.
+    ``feature_dim`` is that of ``value``, time included.
     """
 
     value: Tensor | None
@@ -70,6 +71,8 @@ class Residual(NamedTuple):
         spikes = SpikeTrain(self.value, self.timesteps).unpack()
         if self.amplitude is None:
             return spikes
+        if self.amplitude.ndim > 1:
+            return spikes * self.amplitude
         return (spikes.movedim(self.feature_dim, -1) * self.amplitude).movedim(-1, self.feature_dim)
 
     def arguments(self) -> tuple[tuple, tuple, tuple[Tensor | None, ...]]:
@@ -86,13 +89,27 @@ class Residual(NamedTuple):
         amplitude = None if self.amplitude is None else self.amplitude.contiguous()
         return current, (*where, 0 if amplitude is None else amplitude.data_ptr()), (rows, amplitude)
 
-    def of_samples(self) -> tuple[tuple[int, ...], tuple[Tensor | None, ...]]:
-        """``SampleCurrentArgument`` of csrc/bindings.cpp, and the tensors whose addresses it holds."""
+    def by_feature(self) -> Residual:
+        """The same, its train unpacked where its amplitude is none of features."""
+        packed = self.is_packed and (self.amplitude is None or self.amplitude.ndim == 1)
+        return self if packed or self.value is None else self._replace(value=self.currents(), amplitude=None)
+
+    def of_samples(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Tensor | None, ...]]:
+        """``SampleCurrentArgument`` and ``SampleTrainArgument`` of csrc/bindings.cpp, one of them for nothing, and the
+        tensors whose addresses they hold."""
+        current, train = (0,) * 5, (0,) * 7
         if self.value is None:
-            return (0, 0, 0, 0, 0), ()
-        currents = self.currents().movedim(self.feature_dim, -1)
-        argument, rows = sample_currents(currents)
-        return argument, (currents, rows)
+            return current, train, ()
+        by_sample = self.is_packed and (self.amplitude is None or self.amplitude.ndim == 1 or len(self.amplitude) == 1)
+        value = (self.value if by_sample else self.currents()).movedim(self.feature_dim, -1)
+        where, rows = sample_argument(value)
+        if not by_sample:
+            return where, train, (value, rows)
+        amplitude = torch.ones(value.shape[-1]) if self.amplitude is None else self.amplitude
+        if amplitude.ndim > 1:  # [1, *rest] of the neurons, time not among them
+            amplitude = amplitude.unsqueeze(0).movedim(self.feature_dim, -1).reshape(len(rows), -1)
+        amplitude = amplitude.contiguous()
+        return current, (*where, amplitude.data_ptr(), amplitude.stride(0) * (amplitude.ndim - 1)), (rows, amplitude)
 
     def in_rows(self, outputs: int) -> tuple[tuple, tuple[Tensor | None, ...]]:
         """``ResidualRowsArgument`` of csrc/arguments.h, and the tensors whose addresses it holds."""

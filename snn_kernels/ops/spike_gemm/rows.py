@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Rows", "convolution_rows", "convolution_shape", "linear_rows", "offsets", "sample_currents"]
+__all__ = ["Rows", "convolution_rows", "convolution_shape", "linear_rows", "offsets", "sample_argument"]
 
 
-def sample_currents(currents: Tensor) -> tuple[tuple[int, ...], Tensor]:
+def sample_argument(values: Tensor) -> tuple[tuple[int, ...], Tensor]:
     """``SampleCurrentArgument`` of csrc/bindings.cpp for ``[T, B, *rows, N]``, and the offsets that it points to."""
-    rows = offsets(currents.shape[2:-1], currents.stride()[2:-1])
-    return (currents.data_ptr(), *currents.stride()[:2], rows.data_ptr(), currents.stride(-1)), rows
+    rows = offsets(values.shape[2:-1], values.stride()[2:-1])
+    return (values.data_ptr(), *values.stride()[:2], rows.data_ptr(), values.stride(-1)), rows
 
 
 class Rows(NamedTuple):

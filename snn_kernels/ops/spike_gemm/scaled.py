@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...backends import C
 from ...layout import empty_steps
-from .rows import convolution_shape, offsets, sample_currents
+from .rows import convolution_shape, offsets, sample_argument
 
 __all__ = ["convolution_scaled", "linear_scaled", "scaled_convolution", "scaled_linear"]
 
@@ -81,7 +81,7 @@ def _arguments(
 def _run(product: Arguments, out: Tensor) -> Tensor:
     """Write ``out[T, B, *, N]``, whose features and rows may lie anywhere."""
     arguments, _alive = product
-    current, _alive_too = sample_currents(out)
+    current, _alive_too = sample_argument(out)
     C.scaled_gemm_cpu(arguments, current, torch.get_num_threads())
     return out
 
