@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "memory.h"
+#include "neuron_fields.h"
 #include "neuron_tile.h"
-#include "operand.h"
 #include "scaled_gemm_tile.h"
 #include "spike_gemm_tile.h"
 
@@ -112,16 +112,15 @@ class Adder {
     Adder(const Prepared& prepared, int64_t samples)
         : at_(prepared),
           tables_(kTables * kTableFloats),
-          sums_(up(samples * prepared.groups, 2) * kColumns * kScaledOutputs) {}
+          sums_((prepared.groups + 1) * kStepsPerByte * samples * kScaledOutputs) {}
 
-    // [sample][byte group][8 steps][16 outputs]
-    const float* sums(const Columns& columns) {
+    // [step][sample][16 outputs]
+    float* sums(const Columns& columns) {
+        place(columns.samples);
         first_block_ = columns.sample * at_.groups / 2;
-        blocks_ = up(columns.samples * at_.groups, 2);
         float bias[kScaledOutputs] = {};
         if (at_.p.bias) std::copy_n(at_.p.bias + columns.output, columns.outputs, bias);
-        for (int64_t column = 0; column < blocks_ * kColumns; ++column)
-            std::memcpy(sums_.data() + column * kScaledOutputs, bias, sizeof(bias));
+        start_ = bias;
         for (int64_t tap = 0; tap < at_.p.taps; ++tap) {
             const int64_t position = at_.p.row_position[columns.row * at_.p.taps + tap];
             for (int64_t quad = 0; position >= 0 && quad < at_.quads;) {
@@ -134,21 +133,37 @@ class Adder {
                 if (tables_in_use_ == kTables) add();
             }
         }
-        if (count_) add();
+        if (count_ || start_) add();
         return sums_.data();
     }
 
   private:
+    // The halves of the blocks of columns, in the order of samples and byte groups; the last may be of no sample.
+    void place(int64_t samples) {
+        if (places_.step == samples * kScaledOutputs) return;
+        places_.step = samples * kScaledOutputs;
+        half_.clear();
+        for (int64_t sample = 0; sample < samples; ++sample)
+            for (int64_t group = 0; group < at_.groups; ++group)
+                half_.push_back((group * kStepsPerByte * samples + sample) * kScaledOutputs);
+        if (half_.size() % 2) half_.push_back(at_.groups * kStepsPerByte * samples * kScaledOutputs);
+        places_.half = half_.data();
+    }
+
     void add() {
-        kernels_.add(runs_, count_, tables_.data(), blocks_, at_.block_stride(), sums_.data());
-        tables_in_use_ = 0, count_ = 0;
+        kernels_.add(runs_, count_, tables_.data(), static_cast<int64_t>(half_.size()) / 2, at_.block_stride(), start_,
+                     places_, sums_.data());
+        tables_in_use_ = 0, count_ = 0, start_ = nullptr;
     }
 
     const Prepared& at_;
     const ScaledGemmKernels& kernels_ = *tile_kernels_here().scaled_gemm;
     Aligned<float> tables_, sums_;
+    std::vector<int64_t> half_;
+    SumPlaces places_{nullptr, 0};
     QuadRun runs_[kTables];
-    int64_t first_block_ = 0, blocks_ = 0, tables_in_use_ = 0;
+    const float* start_ = nullptr;
+    int64_t first_block_ = 0, tables_in_use_ = 0;
     int count_ = 0;
 };
 
@@ -178,11 +193,6 @@ void for_all_columns(const ScaledGemmProblem& p, int threads, MakeVisitor make_v
     }
 }
 
-// The sums of a step and a sample: 16 outputs.
-const float* sums_of(const float* sums, const ScaledGemmProblem& p, int64_t sample, int64_t t) {
-    return sums + (sample * up(p.timesteps, kStepsPerByte) * kStepsPerByte + t) * kScaledOutputs;
-}
-
 float* current_of(const ScaledGemmProblem& p, const Columns& columns, int64_t sample, int64_t t) {
     return p.current + t * p.step_stride + (columns.sample + sample) * p.current_sample + p.current_row[columns.row] +
            columns.output * p.output_stride;
@@ -191,9 +201,9 @@ float* current_of(const ScaledGemmProblem& p, const Columns& columns, int64_t sa
 struct StoreColumns {
     void take(const Columns& columns, const float* sums) const {
         const bool whole = p.output_stride == 1 && columns.outputs == kScaledOutputs;
-        for (int64_t sample = 0; sample < columns.samples; ++sample)
-            for (int64_t t = 0; t < p.timesteps; ++t) {
-                const float* from = sums_of(sums, p, sample, t);
+        for (int64_t t = 0; t < p.timesteps; ++t)
+            for (int64_t sample = 0; sample < columns.samples; ++sample) {
+                const float* from = sums + (t * columns.samples + sample) * kScaledOutputs;
                 float* to = current_of(p, columns, sample, t);
                 if (whole)
                     std::memcpy(to, from, kScaledOutputs * sizeof(float));
@@ -210,64 +220,47 @@ class NeuronColumns {
   public:
     NeuronColumns(const ScaledGemmProblem& gemm, const ScaledResidual& residual, const NeuronProblem& neuron,
                   int64_t samples)
-        : gemm_(gemm), residual_(residual), neuron_(neuron), current_(kStepsPerByte * samples * kScaledOutputs) {
-        for (Field* field : fields_) field->values.assign(samples * kScaledOutputs, 0.f);
-        bytes_.resize(samples * kScaledOutputs);
-    }
-    NeuronColumns(const NeuronColumns&) = delete;
+        : gemm_(gemm),
+          residual_(residual),
+          neuron_(neuron),
+          fields_(neuron, samples * kScaledOutputs),
+          bytes_(samples * kScaledOutputs) {}
 
-    void take(const Columns& columns, const float* sums) {
-        for (Field* field : fields_)
-            for (int64_t sample = 0; sample < columns.samples; ++sample)
-                gather(field->operand, number(columns, sample), static_cast<int>(columns.outputs),
-                       field->values.data() + sample * kScaledOutputs);
-        Tile tile{};
-        tile.count = static_cast<int>(columns.samples) * kScaledOutputs;
-        tile.x[0] = x_.values.data();
-        tile.v = v_.values.data();
-        tile.offset[0] = offset_.values.data();
-        tile.scale = scale_.values.data();
-        for (int k = 0; k < kParameters; ++k) tile.parameter[k] = parameter_[k].values.data();
+    void take(const Columns& columns, float* sums) {
+        const int outputs = static_cast<int>(columns.outputs);
+        for (int64_t sample = 0; sample < columns.samples; ++sample)
+            fields_.load(number(columns, sample), outputs, sample * kScaledOutputs);
+        const Tile tile = fields_.tile(static_cast<int>(columns.samples) * kScaledOutputs);
         for (int64_t t = 0; t < gemm_.timesteps; t += kStepsPerByte) {
             const int steps = static_cast<int>(std::min<int64_t>(kStepsPerByte, gemm_.timesteps - t));
+            float* const current = sums + t * tile.count;
+            if (gemm_.current)
+                for (int s = 0; s < steps; ++s) add_currents(columns, t + s, current + s * tile.count);
+            if (residual_.bytes) add_train(columns, t / kStepsPerByte, current);
             TileCurrents currents{};
-            for (int s = 0; s < steps; ++s) {
-                float* const step = current_.data() + s * tile.count;
-                currents.step[0][s] = step;
-                for (int64_t sample = 0; sample < columns.samples; ++sample)
-                    load(columns, sample, t + s, sums, step + sample * kScaledOutputs);
-            }
-            if (residual_.bytes) add_train(columns, t / kStepsPerByte, tile.count);
+            for (int s = 0; s < steps; ++s) currents.step[0][s] = current + s * tile.count;
             kernel_(tile, currents, neuron_.eta + t, steps, bytes_.data());
             for (int64_t sample = 0; sample < columns.samples; ++sample)
                 std::memcpy(neuron_.bytes + t / kStepsPerByte * neuron_.neurons + number(columns, sample),
                             bytes_.data() + sample * kScaledOutputs, columns.outputs);
         }
-        for (int64_t sample = 0; sample < columns.samples; ++sample) {
-            std::copy_n(tile.x[0] + sample * kScaledOutputs, columns.outputs,
-                        neuron_.input[0].x_out + number(columns, sample));
-            std::copy_n(tile.v + sample * kScaledOutputs, columns.outputs, neuron_.v_out + number(columns, sample));
-        }
+        for (int64_t sample = 0; sample < columns.samples; ++sample)
+            fields_.save(number(columns, sample), outputs, sample * kScaledOutputs);
     }
 
   private:
-    struct Field {
-        const Operand& operand;
-        std::vector<float> values;
-    };
-
     int64_t number(const Columns& columns, int64_t sample) const {
         return ((columns.sample + sample) * gemm_.rows + columns.row) * gemm_.outputs + columns.output;
     }
 
-    void load(const Columns& columns, int64_t sample, int64_t t, const float* sums, float* to) const {
-        std::memcpy(to, sums_of(sums, gemm_, sample, t), kScaledOutputs * sizeof(float));
-        if (!gemm_.current) return;
-        const float* more = current_of(gemm_, columns, sample, t);
-        for (int64_t n = 0; n < columns.outputs; ++n) to[n] += more[n * gemm_.output_stride];
+    void add_currents(const Columns& columns, int64_t t, float* to) const {
+        for (int64_t sample = 0; sample < columns.samples; ++sample, to += kScaledOutputs) {
+            const float* from = current_of(gemm_, columns, sample, t);
+            for (int64_t n = 0; n < columns.outputs; ++n) to[n] += from[n * gemm_.output_stride];
+        }
     }
 
-    void add_train(const Columns& columns, int64_t group, int64_t step_stride) {
+    void add_train(const Columns& columns, int64_t group, float* to) const {
         float amplitude[kScaledOutputs] = {};
         std::copy_n(residual_.amplitude + columns.row * residual_.amplitude_row + columns.output, columns.outputs,
                     amplitude);
@@ -277,7 +270,7 @@ class NeuronColumns {
                                   residual_.row_offset[columns.row] + columns.output * residual_.output_stride;
             uint8_t bytes[kScaledOutputs] = {};
             for (int64_t n = 0; n < columns.outputs; ++n) bytes[n] = from[n * residual_.output_stride];
-            add_spikes_(bytes, amplitude, current_.data() + sample * kScaledOutputs, step_stride);
+            add_spikes_(bytes, amplitude, to + sample * kScaledOutputs, columns.samples * kScaledOutputs);
         }
     }
 
@@ -286,11 +279,8 @@ class NeuronColumns {
     const NeuronProblem& neuron_;
     AddSpikes add_spikes_ = tile_kernels_here().spike_gemm->add_spikes;
     TileKernel kernel_ = tile_kernels_here().neuron[neuron_.model];
-    Aligned<float> current_;
+    NeuronFields fields_;
     std::vector<uint8_t> bytes_;
-    Field x_{neuron_.input[0].x, {}}, v_{neuron_.v, {}}, offset_{neuron_.input[0].offset, {}};
-    Field scale_{neuron_.scale, {}}, parameter_[kParameters] = {{neuron_.parameter[0], {}}, {neuron_.parameter[1], {}}};
-    Field* const fields_[4 + kParameters] = {&x_, &v_, &offset_, &scale_, &parameter_[0], &parameter_[1]};
 };
 
 }  // namespace

@@ -42,9 +42,15 @@ void build(const float* weight, const float* amplitude, int64_t quads, float* ta
         }
 }
 
-void add_columns(const QuadRun* runs, int count, const float* tables, int64_t offset, float* sums) {
+// Columns from `column` on of a block whose sums lie at `half`.
+void add_columns(const QuadRun* runs, int count, const float* tables, int64_t offset, const float* start, float* sums,
+                 const int64_t* half, int64_t step, int column) {
+    const auto place = [&](int i) SNN_INLINE_LAMBDA {
+        return sums + half[(column + i) / kStepsPerByte] + (column + i) % kStepsPerByte * step;
+    };
     Vector sum[kAtOnce][kVectors];
-    std::memcpy(sum, sums, sizeof(sum));
+#pragma GCC unroll 16
+    for (int i = 0; i < kAtOnce; ++i) std::memcpy(sum[i], start ? start : place(i), sizeof(sum[i]));
     const char* table = reinterpret_cast<const char*>(tables);
     for (int run = 0; run < count; ++run) {
         const uint8_t* patterns = runs[run].patterns + offset;
@@ -60,13 +66,16 @@ void add_columns(const QuadRun* runs, int count, const float* tables, int64_t of
                         sum[first + i][part] += load(table + (word & 0xff) * kPatternUnit + part * sizeof(Vector));
             }
     }
-    std::memcpy(sums, sum, sizeof(sum));
+#pragma GCC unroll 16
+    for (int i = 0; i < kAtOnce; ++i) std::memcpy(place(i), sum[i], sizeof(sum[i]));
 }
 
-void add(const QuadRun* runs, int count, const float* tables, int64_t blocks, int64_t stride, float* sums) {
+void add(const QuadRun* runs, int count, const float* tables, int64_t blocks, int64_t stride, const float* start,
+         const SumPlaces& places, float* sums) {
     for (int64_t block = 0; block < blocks; ++block)
-        for (int column = 0; column < kColumns; column += kAtOnce, sums += kAtOnce * kScaledOutputs)
-            add_columns(runs, count, tables, block * stride + column, sums);
+        for (int column = 0; column < kColumns; column += kAtOnce)
+            add_columns(runs, count, tables, block * stride + column, start, sums, places.half + 2 * block, places.step,
+                        column);
 }
 
 }  // namespace

@@ -27,10 +27,17 @@ struct QuadRun {
     int64_t quads;
 };
 
+// Where the sums of columns lie: those of eight steps of a sample from `half` on, `step` floats apart.
+struct SumPlaces {
+    const int64_t* half;  // [2 * blocks]
+    int64_t step;
+};
+
 // sums[column][output] += tables[quad][pattern of the column] over the quads of all runs, which the tables follow one
-// after the other, for `blocks` blocks of 16 columns, whose patterns lie `stride` bytes apart.
+// after the other, for `blocks` blocks of 16 columns, whose patterns lie `stride` bytes apart. With `start` the sums
+// begin at these 16 numbers.
 using AddQuads = void (*)(const QuadRun* runs, int count, const float* tables, int64_t blocks, int64_t stride,
-                          float* sums);
+                          const float* start, const SumPlaces& places, float* sums);
 
 struct ScaledGemmKernels {
     BuildQuads build;

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "memory.h"
+#include "neuron_fields.h"
 #include "neuron_tile.h"
-#include "operand.h"
 #include "spike_gemm_tile.h"
 #include "spike_index.h"
 #include "team.h"
@@ -172,38 +172,23 @@ void StoreCurrents::take(const Job& job, int64_t t, int64_t block, const float* 
 class NeuronBlock {
   public:
     NeuronBlock(const SpikeGemmProblem& gemm, const SpikeResidual& residual, const NeuronProblem& neuron)
-        : gemm_(gemm), residual_(residual), neuron_(neuron) {
-        for (Field* field : fields_)
-            field->values.assign(kFusedTile, field->operand.period == 1 ? field->operand.data[0] : 0.f);
-    }
-
-    NeuronBlock(const NeuronBlock&) = delete;
+        : gemm_(gemm), residual_(residual), neuron_(neuron), fields_(neuron, kFusedTile) {}
 
     void expect(const Job& job, int64_t t, int64_t block) const {
         prefetch_currents(gemm_, job, t, block);
         if (t > 0) return;
-        for (int64_t n = 0; n < job.outputs; ++n) {
-            const int64_t first = (job.output + n) * gemm_.rows + block * kLanes;
-            for (const Field* field : fields_)
-                if (field->operand.period == neuron_.neurons) __builtin_prefetch(field->operand.data + first);
-            __builtin_prefetch(neuron_.input[0].x_out + first, 1);
-            __builtin_prefetch(neuron_.v_out + first, 1);
-        }
+        for (int64_t n = 0; n < job.outputs; ++n) fields_.prefetch((job.output + n) * gemm_.rows + block * kLanes);
     }
 
     void take(const Job& job, int64_t t, int64_t block, float* current) {
         const int64_t row = block * kLanes;
         const int lanes = static_cast<int>(std::min<int64_t>(kLanes, gemm_.rows - row));
-        if (t == 0) load(job, row, lanes);
+        if (t == 0)
+            for (int64_t n = 0; n < job.outputs; ++n)
+                fields_.load((job.output + n) * gemm_.rows + row, lanes, n * kLanes);
         if (gemm_.current) add_currents(job, t, block, current);
         if (residual_.bytes) add_train(job, t, block, current);
-        Tile tile{};
-        tile.count = static_cast<int>(job.outputs) * kLanes;
-        tile.x[0] = x_.values.data();
-        tile.v = v_.values.data();
-        tile.offset[0] = offset_.values.data();
-        tile.scale = scale_.values.data();
-        for (int k = 0; k < kParameters; ++k) tile.parameter[k] = parameter_[k].values.data();
+        const Tile tile = fields_.tile(static_cast<int>(job.outputs) * kLanes);
         const int steps = static_cast<int>(std::min<int64_t>(8, gemm_.timesteps - t));
         TileCurrents currents{};
         for (int s = 0; s < steps; ++s) currents.step[0][s] = current + int64_t{s} * tile.count;
@@ -212,24 +197,12 @@ class NeuronBlock {
         for (int64_t n = 0; n < job.outputs; ++n)
             std::memcpy(neuron_.bytes + t / 8 * neuron_.neurons + (job.output + n) * gemm_.rows + row,
                         bytes + n * kLanes, lanes);
-        if (t + 8 >= gemm_.timesteps) save(job, row, lanes);
+        if (t + 8 >= gemm_.timesteps)
+            for (int64_t n = 0; n < job.outputs; ++n)
+                fields_.save((job.output + n) * gemm_.rows + row, lanes, n * kLanes);
     }
 
   private:
-    struct Field {
-        const Operand& operand;
-        std::vector<float> values;  // of the block, [outputs][16]
-    };
-
-    void load(const Job& job, int64_t row, int lanes) {
-        for (Field* field : fields_) {
-            const bool read_only = field != &x_ && field != &v_;
-            if (read_only && field->operand.period == 1) continue;
-            for (int64_t n = 0; n < job.outputs; ++n)
-                gather(field->operand, (job.output + n) * gemm_.rows + row, lanes, field->values.data() + n * kLanes);
-        }
-    }
-
     void add_currents(const Job& job, int64_t t, int64_t block, float* current) const {
         const RowBlock rows(gemm_.current_row, gemm_.rows, block);
         for (int64_t s = 0; s < std::min<int64_t>(8, gemm_.timesteps - t); ++s)
@@ -258,22 +231,12 @@ class NeuronBlock {
         }
     }
 
-    void save(const Job& job, int64_t row, int lanes) {
-        for (int64_t n = 0; n < job.outputs; ++n) {
-            const int64_t to = (job.output + n) * gemm_.rows + row;
-            std::copy_n(x_.values.data() + n * kLanes, lanes, neuron_.input[0].x_out + to);
-            std::copy_n(v_.values.data() + n * kLanes, lanes, neuron_.v_out + to);
-        }
-    }
-
     const SpikeGemmProblem& gemm_;
     const SpikeResidual& residual_;
     const NeuronProblem& neuron_;
     const SpikeGemmKernels& kernels_ = *tile_kernels_here().spike_gemm;
     TileKernel kernel_ = tile_kernels_here().neuron[neuron_.model];
-    Field x_{neuron_.input[0].x, {}}, v_{neuron_.v, {}}, offset_{neuron_.input[0].offset, {}};
-    Field scale_{neuron_.scale, {}}, parameter_[kParameters] = {{neuron_.parameter[0], {}}, {neuron_.parameter[1], {}}};
-    Field* const fields_[4 + kParameters] = {&x_, &v_, &offset_, &scale_, &parameter_[0], &parameter_[1]};
+    NeuronFields fields_;
 };
 
 }  // namespace

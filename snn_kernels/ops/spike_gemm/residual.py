@@ -85,7 +85,7 @@ class Residual(NamedTuple):
         rows = offsets(features_last.shape[1:-1], features_last.stride()[1:-1])
         where = (self.value.data_ptr(), self.value.stride(0), rows.data_ptr(), self.value.stride(self.feature_dim))
         if not self.is_packed:
-            return where, train, (rows,)
+            return where, train, (self.value, rows)
         amplitude = None if self.amplitude is None else self.amplitude.contiguous()
         return current, (*where, 0 if amplitude is None else amplitude.data_ptr()), (rows, amplitude)
 
