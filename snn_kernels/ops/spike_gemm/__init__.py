@@ -54,7 +54,7 @@ def spike_linear(
             bits are 1 (with AVX2 24%, without either 5%); else ``dense`` with AVX-512 or AVX2; else ``unpack``. The
             ``cuda`` and ``triton`` backends have ``dense`` alone, on tensor cores, which ``auto`` takes. With an
             amplitude for each neuron there are ``dense``, on the ``cpu`` backend and where the samples (dimension 0)
-            have the same, and ``unpack``; ``auto`` takes ``dense`` for at least 32 steps of samples and 16 outputs, if
+            have the same, and ``unpack``; ``auto`` takes ``dense`` for at least 16 steps of samples and 16 outputs, if
             there is AVX2.
         backend: ``None`` for the fastest here, or a name that runs or raises.
 

@@ -21,7 +21,7 @@ FEWEST_OUTPUTS, FEWEST_OF_WINDOWS = 128, 48
 # With fewer rows PyTorch's product is done before the packed ones have prepared the weights.
 FEWEST_ROWS = 8
 # Steps of samples that share the tables of a neuron's own amplitudes, and outputs of which 16 are made at a time.
-FEWEST_COLUMNS, FEWEST_SCALED_OUTPUTS = 32, 16
+FEWEST_COLUMNS, FEWEST_SCALED_OUTPUTS = 16, 16
 
 
 def resolve_method(method: str, bytes: Tensor, timesteps: int, rows: int, weight: Tensor, groups: int = 1) -> str:
