@@ -185,6 +185,29 @@ def convolution(setting: Setting) -> Iterator[Comparison]:
                 timesteps=STEPS,
                 work=_product_work(train, weight, 8 * STEPS * size * size),
             )
+    if setting.device == "cpu":  # elsewhere such trains are unpacked
+        for channels, size in _convolutions(setting):
+            yield _scaled(channels, size)
+
+
+def _scaled(channels: int, size: int) -> Comparison:
+    """The same where each neuron has an amplitude of its own."""
+    train, weight = _train(8, channels, size, size, device="cpu"), _weight(channels, channels, 3, 3, device="cpu")
+    amplitude = torch.rand(channels, size, size, generator=torch.Generator().manual_seed(2))
+    dense, how = train.unpack().mul_(amplitude).flatten(0, 1), {"amplitude": amplitude, "method": "dense"}
+    variants = {
+        "F.conv2d": lambda: F.conv2d(dense, weight, padding=1),
+        "spike_conv2d dense": lambda: sk.spike_conv2d(train, weight, padding=1, **how),
+    }
+    return Comparison(
+        f"3x3, an amplitude for each neuron, {channels}->{channels}, {size}x{size}, batch 8, T={STEPS}",
+        variants,
+        "F.conv2d",
+        _near(F.conv2d(dense.double(), weight.double(), padding=1)),
+        shape=(8, channels, size, size),
+        timesteps=STEPS,
+        work=_product_work(train, weight, 8 * STEPS * size * size),
+    )
 
 
 def fused(setting: Setting) -> Iterator[Comparison]:
