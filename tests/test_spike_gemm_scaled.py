@@ -63,6 +63,16 @@ def test_convolution(method, geometry, three_threads):
         assert output[0].is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize(
+    "amplitude", [random(6, 11), random(1, 6, 11), random(6, 1)], ids=lambda a: str(tuple(a.shape))
+)
+def test_convolution_1d(amplitude):
+    train, weight = random_train(9, 4, 6, 11), random(18, 6, 3)
+    wanted = F.conv1d((train.unpack().double() * amplitude.double()).flatten(0, 1), weight.double(), padding=1)
+    output = sk.spike_conv1d(train, weight, padding=1, amplitude=amplitude)
+    assert_like_a_float32_product(output, wanted.unflatten(0, (9, 4)), 18)
+
+
 @pytest.mark.parametrize("geometry", [{"groups": 2, "padding": 1}, {}])
 def test_what_the_dense_method_does_not_know_is_unpacked(geometry):
     """Groups, and samples that differ."""

@@ -134,6 +134,8 @@ def spike_conv1d(
     if train.bytes.ndim != 4:
         raise ValueError(f"train: expected shape [B, C, L], got {tuple(train.shape)}")
     flat = SpikeTrain(train.bytes.unsqueeze(-2), train.timesteps)
+    if isinstance(amplitude, Tensor) and amplitude.ndim > 1:  # of neurons
+        amplitude = amplitude.unsqueeze(-2)
     geometry = ((1, stride), (0, padding), (1, dilation))
     options = {"amplitude": amplitude, "method": method, "backend": backend}
     return spike_conv2d(flat, weight.unsqueeze(-2), bias, *geometry, groups, **options).squeeze(-2)
