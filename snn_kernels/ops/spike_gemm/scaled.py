@@ -53,7 +53,7 @@ def window_positions(
     windows = convolution_shape(size, kernel, stride, padding, dilation)
     row, column = numbers.stride()
     steps = (row * stride[0], column * stride[1], row * dilation[0], column * dilation[1])
-    return numbers.as_strided((*windows, *kernel), steps).reshape(windows[0] * windows[1], kernel[0] * kernel[1])
+    return numbers.as_strided((*windows, *kernel), steps).flatten(2).flatten(0, 1).contiguous()
 
 
 def _arguments(
