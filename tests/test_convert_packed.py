@@ -288,6 +288,33 @@ def test_attention_in_half_precision(factor, precision):
     assert (output.float() - wanted).norm() <= 0.1 * wanted.norm()
 
 
+class Shifted(nn.Module):
+    """A factor and a constant of the network's own behind neurons, or a number in its code."""
+
+    def __init__(self, number: bool):
+        super().__init__()
+        self.number, self.stem, self.head = number, nn.Linear(8, 20), nn.Linear(20, 3)
+        self.gamma, self.beta = nn.Parameter(torch.rand(20) + 0.5), nn.Parameter(torch.randn(20))
+
+    def forward(self, x):
+        x = torch.relu(self.stem(x.squeeze(1)))
+        return torch.relu(self.head(x + 1 if self.number else x * self.gamma + self.beta))
+
+
+@vectors
+@pytest.mark.parametrize("number", [False, True])
+def test_a_factor_and_a_constant_leave_a_train_packed(number):
+    torch.manual_seed(0)
+    model = Shifted(number).eval()
+    snn = convert(model, [images(16, seed=2)], timesteps=12, schedule=Exponential(0.3, 0.9))
+    amplitudes = [getattr(snn.engine.network, name) for name in snn.engine.amplitudes.values()]
+    assert len(amplitudes) == (0 if number else 1)
+    if not number:
+        scale = snn.engine.population(snn.engine.neurons[0]).scale
+        torch.testing.assert_close(amplitudes[0], (scale * model.gamma).flatten())
+    assert_agrees_with_the_oracle(snn, model, images(5), [12])
+
+
 class Windows(nn.Module):
     """Rows of an image as samples of their own, and tokens mixed among them."""
 

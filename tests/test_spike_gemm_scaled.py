@@ -144,18 +144,36 @@ def test_fused_convolution_is_the_two_apart(geometry, three_threads):
         assert_same_neurons(sk.spike_conv2d_signgd(train, weight, bias, eta, "relu", **options, **residual), apart)
 
 
+@pytest.mark.skipif(_C.isa == "portable", reason="PyTorch's product is the faster one")
+def test_auto_takes_the_tables_and_the_fused_ops_run_in_one(monkeypatch):
+    def apart(*_):
+        raise AssertionError("unpacked, or run apart")
+
+    for module in ("fused._apart", "linear_reference", "convolution_reference"):
+        monkeypatch.setattr(f"snn_kernels.ops.spike_gemm.{module}", apart)
+    train, image, eta = random_train(8, 2, 3, 6), random_train(8, 2, 6, 4, 4), sk.schedules.Exponential().table(8)
+    linear, kernel = {"amplitude": random(3, 6)}, {"amplitude": random(6, 4, 4)}
+    sk.spike_linear(train, random(16, 6), **linear)
+    sk.spike_linear_signgd(train, random(16, 6), None, eta, "relu", **linear)
+    sk.spike_conv2d(image, random(16, 6, 3, 3), **kernel)
+    sk.spike_conv2d_signgd(image, random(16, 6, 3, 3), None, eta, "relu", **kernel)
+    for few in (random(15, 6), random(16, 6)):
+        with pytest.raises(AssertionError, match="unpacked"):
+            sk.spike_linear(random_train(8, 2 if len(few) == 15 else 1, 3, 6), few, **linear)
+
+
 def products() -> list[torch.Tensor]:
-    """Currents and fused trains; small sizes that leave remainders everywhere."""
+    """Currents; small sizes that leave remainders everywhere."""
     train, weight, image, kernel = (
         random_train(21, 5, 7, 83),
         random(45, 83),
         random_train(9, 4, 7, 11, 9),
         random(18, 7, 3, 3),
     )
-    of_tokens, of_pixels, eta = random(7, 83), random(7, 11, 9), sk.schedules.Exponential(0.4, 0.9).table(21)
+    of_tokens, of_pixels = random(7, 83), random(7, 11, 9)
     parts = [sk.spike_linear(train, weight, random(45), amplitude=of_tokens, method="dense")]
     parts += [sk.spike_conv2d(image, kernel, stride=s, padding=1, amplitude=of_pixels, method="dense") for s in (1, 2)]
-    return [*parts, sk.signgd(parts[0], eta, "relu")[0].bytes]
+    return parts
 
 
 def test_instruction_sets_agree():

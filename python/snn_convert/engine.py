@@ -222,16 +222,13 @@ class Engine:
         first = env[moving[0]]
         if isinstance(first, Emission) and node.target in LAYOUT:
             return first.moved(one_step)
-        if isinstance(first, Emission) and len(moving) == 1:
-            kept = (
-                first.times(one_step)
-                if node.target in SCALING
-                else first.plus(still.values())
-                if is_sum(node)
-                else None
-            )
-            if kept is not None:
-                return kept
+        kept = None
+        if isinstance(first, Emission) and len(moving) == 1 and node.target in SCALING:
+            kept = first.times(one_step)
+        elif isinstance(first, Emission) and len(moving) == 1 and is_sum(node):
+            kept = first.plus(still.values())
+        if kept is not None:
+            return kept
         amplitude = getattr(self.network, self.amplitudes[node]) if node in self.amplitudes else None
         if isinstance(first, Emission) and node.target in PRODUCTS and amplitude is not None:
             product = Product.of(node, first.train, amplitude, still.__getitem__, self.product_method)

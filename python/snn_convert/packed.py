@@ -135,19 +135,18 @@ class Product:
         weight, bias = value(node.args[1]), argument(node, 2, "bias")
         bias = None if bias is None else value(bias)
         if node.target is aten.linear.default:
-            product = Product(train, weight, bias, None, amplitude, method)
-            return product if product.is_worthwhile else None
-        defaults = (("stride", [1, 1]), ("padding", [0, 0]), ("dilation", [1, 1]), ("groups", 1))
-        geometry = tuple(argument(node, 3 + i, name, default) for i, (name, default) in enumerate(defaults))
+            geometry = None
+        else:
+            defaults = (("stride", [1, 1]), ("padding", [0, 0]), ("dilation", [1, 1]), ("groups", 1))
+            geometry = tuple(argument(node, 3 + i, name, default) for i, (name, default) in enumerate(defaults))
         product = Product(train, weight, bias, geometry, amplitude, method)
-        return product if product.is_worthwhile else None
+        return product if product._is_worthwhile() else None
 
     @property
     def _by_neuron(self) -> bool:
         return is_by_neuron(self.amplitude, feature_dim=-1 if self.geometry is None else 1)
 
-    @property
-    def is_worthwhile(self) -> bool:
+    def _is_worthwhile(self) -> bool:
         groups = self.geometry[3] if self.geometry else 1
         sizes = (self.train.timesteps, self.train.shape[0], len(self.weight), groups)
         return not self._by_neuron or takes_scaled(self.amplitude, *sizes)

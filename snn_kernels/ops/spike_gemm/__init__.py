@@ -16,14 +16,14 @@ from .checks import (
     checked_convolution,
     checked_linear,
     choose_product,
-    image_order,
+    features_last,
     is_by_neuron,
 )
 from .cpu import convolution_cpu, linear_cpu, resolve_method, takes_scaled
 from .fused import spike_conv2d_signgd, spike_linear_signgd
 from .reference import convolution_reference, linear_reference
 from .rows import convolution_shape
-from .scaled import convolution_scaled, linear_scaled
+from .scaled import scaled_convolution, scaled_linear, write_currents
 
 __all__ = ["spike_conv1d", "spike_conv2d", "spike_conv2d_signgd", "spike_linear", "spike_linear_signgd"]
 
@@ -164,7 +164,7 @@ def _conv2d_fake(bytes, timesteps, weight, bias, amplitude, stride, padding, dil
 
 
 def _empty_currents(bytes: Tensor, shape: tuple[int, ...], amplitude: Tensor | None, backend: str) -> Tensor:
-    order = image_order(amplitude, backend)
+    order = (0, 2, 3, 1) if features_last(amplitude, backend, feature_dim=1) else (0, 1, 2, 3)
     return empty_steps(shape[0], shape[1:], order, torch.float32, bytes.device)
 
 
@@ -177,7 +177,10 @@ def _scaled(method: str, amplitude: Tensor, timesteps: int, bytes: Tensor, weigh
 def _linear(bytes, timesteps, weight, bias, amplitude, method, backend):
     of_neuron = is_by_neuron(amplitude, feature_dim=-1)
     if of_neuron and backend == "cpu" and _scaled(method, amplitude, timesteps, bytes, weight):
-        return linear_scaled(bytes, timesteps, weight, bias, amplitude)
+        out = _linear_fake(bytes, timesteps, weight, bias, amplitude, method, backend)
+        if out.numel():
+            write_currents(scaled_linear(bytes, timesteps, weight, bias, amplitude), out)
+        return out
     if backend == "reference" or of_neuron:
         return linear_reference(bytes, timesteps, weight, bias, amplitude).contiguous()
     if backend in TENSOR_CORE_BACKENDS:
@@ -194,7 +197,11 @@ def _conv2d(bytes, timesteps, weight, bias, amplitude, stride, padding, dilation
     geometry = (stride, padding, dilation)
     if is_by_neuron(amplitude, feature_dim=1):
         if backend == "cpu" and _scaled(method, amplitude, timesteps, bytes, weight, groups):
-            return convolution_scaled(bytes, timesteps, weight, bias, amplitude, geometry)
+            out = _conv2d_fake(bytes, timesteps, weight, bias, amplitude, *geometry, groups, method, backend)
+            product = scaled_convolution(bytes, timesteps, weight, bias, amplitude, geometry)
+            if out.numel():
+                write_currents(product, out.permute(0, 1, 3, 4, 2))
+            return out
         current = convolution_reference(bytes, timesteps, weight, bias, amplitude, *geometry, groups)
         return _empty_currents(bytes, current.shape, amplitude, backend).copy_(current)
     if backend == "reference":

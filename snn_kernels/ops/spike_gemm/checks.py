@@ -20,7 +20,7 @@ __all__ = [
     "checked_convolution",
     "checked_linear",
     "choose_product",
-    "image_order",
+    "features_last",
     "is_by_neuron",
     "is_by_row",
     "pair",
@@ -51,10 +51,9 @@ def is_by_neuron(amplitude: Tensor | None, feature_dim: int) -> bool:
     return amplitude is not None and amplitude.ndim > 1 and (feature_dim == 1 or amplitude.shape[-1] != 1)
 
 
-def image_order(amplitude: Tensor | None, backend: str) -> tuple[int, ...]:
-    """The order in memory of the currents ``[B, N, H', W']`` of a convolution."""
-    channels_last = backend in TENSOR_CORE_BACKENDS or is_by_neuron(amplitude, feature_dim=1)
-    return (0, 2, 3, 1) if channels_last else (0, 1, 2, 3)
+def features_last(amplitude: Tensor | None, backend: str, feature_dim: int) -> bool:
+    """Whether a product's outputs lie side by side: on tensor cores, and where they are the lanes of the kernel."""
+    return backend in TENSOR_CORE_BACKENDS or is_by_neuron(amplitude, feature_dim)
 
 
 def check_method(method: str, backend: str, amplitude: Tensor | None, feature_dim: int, groups: int = 1) -> None:

@@ -17,7 +17,7 @@ from ..neuron.extension import neuron_arguments
 from ..neuron.reference import Momentum, Operands, State
 from ..neuron.state import NeuronState
 from . import tensor_cores
-from .checks import TENSOR_CORE_BACKENDS, checked_convolution, checked_linear, is_by_neuron, is_by_row
+from .checks import checked_convolution, checked_linear, features_last, is_by_neuron, is_by_row
 from .cpu import product_arguments, takes_scaled
 from .residual import Residual, checked_residual
 from .rows import convolution_rows, convolution_shape, linear_rows
@@ -63,7 +63,7 @@ def spike_linear_signgd(
 
     Returns:
         The spikes of the ``[*batch, N]`` neurons and their state. In memory the neurons lie feature by feature on the
-        ``cpu`` and ``reference`` backends, row by row on ``cuda`` and ``triton``.
+        ``cpu`` and ``reference`` backends, row by row on ``cuda`` and ``triton`` and with an amplitude for each neuron.
 
     Raises:
         TypeError, ValueError: an argument that does not fit; it is named.
@@ -103,7 +103,8 @@ def spike_conv2d_signgd(
     """:func:`~snn_kernels.spike_conv2d` and :func:`~snn_kernels.signgd`, fused: see :func:`spike_linear_signgd`.
 
     ``[B, C, H, W]`` to ``[B, N, H', W']``; in memory the neurons lie channel by channel, on ``cuda`` and ``triton``
-    channels last. With ``groups`` above 1, and on ``triton`` with a residual, nothing is fused: the two ops run apart.
+    and with an amplitude for each neuron channels last. With ``groups`` above 1, and on ``triton`` with a residual,
+    nothing is fused: the two ops run apart.
     """
     amplitude, geometry = checked_convolution(train, weight, bias, amplitude, stride, padding, dilation, groups)
     size = convolution_shape(train.shape[2:], weight.shape[2:], *geometry)
@@ -167,8 +168,8 @@ def _linear_outputs(bytes, timesteps, weight, amplitude, backend) -> tuple[Order
     an amplitude for each neuron, where outputs are the lanes.
     """
     shape = (*bytes.shape[1:-1], weight.shape[0])
-    features_last = backend in TENSOR_CORE_BACKENDS or is_by_neuron(amplitude, feature_dim=-1)
-    order = tuple(range(len(shape))) if features_last else (len(shape) - 1, *range(len(shape) - 1))
+    last = features_last(amplitude, backend, feature_dim=-1)
+    order = tuple(range(len(shape))) if last else (len(shape) - 1, *range(len(shape) - 1))
     return order, _outputs(bytes, timesteps, shape, order)
 
 
@@ -176,8 +177,7 @@ def _convolution_outputs(
     bytes, timesteps, weight, amplitude, geometry, backend
 ) -> tuple[Order, tuple[Tensor, Tensor, Tensor]]:
     size = convolution_shape(bytes.shape[-2:], weight.shape[-2:], *geometry)
-    features_last = backend in TENSOR_CORE_BACKENDS or is_by_neuron(amplitude, feature_dim=1)
-    order = (0, 2, 3, 1) if features_last else (1, 0, 2, 3)
+    order = (0, 2, 3, 1) if features_last(amplitude, backend, feature_dim=1) else (1, 0, 2, 3)
     return order, _outputs(bytes, timesteps, (bytes.shape[1], weight.shape[0], *size), order)
 
 

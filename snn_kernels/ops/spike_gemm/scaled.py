@@ -9,10 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...backends import C
-from ...layout import empty_steps
 from .rows import convolution_shape, offsets, sample_argument
 
-__all__ = ["convolution_scaled", "linear_scaled", "scaled_convolution", "scaled_linear"]
+__all__ = ["scaled_convolution", "scaled_linear", "write_currents"]
 
 Arguments = tuple[tuple, tuple[Tensor | None, ...]]
 
@@ -78,31 +77,8 @@ def _arguments(
     return arguments, (bytes, positions, row_position, weight, amplitude, bias)
 
 
-def _run(product: Arguments, out: Tensor) -> Tensor:
+def write_currents(product: Arguments, out: Tensor) -> None:
     """Write ``out[T, B, *, N]``, whose features and rows may lie anywhere."""
     arguments, _alive = product
     current, _alive_too = sample_argument(out)
     C.scaled_gemm_cpu(arguments, current, torch.get_num_threads())
-    return out
-
-
-def linear_scaled(bytes: Tensor, timesteps: int, weight: Tensor, bias: Tensor | None, amplitude: Tensor) -> Tensor:
-    out = torch.empty(timesteps, *bytes.shape[1:-1], len(weight))
-    return _run(scaled_linear(bytes, timesteps, weight, bias, amplitude), out) if out.numel() else out
-
-
-def convolution_scaled(
-    bytes: Tensor,
-    timesteps: int,
-    weight: Tensor,
-    bias: Tensor | None,
-    amplitude: Tensor,
-    geometry: Sequence[Sequence[int]],
-) -> Tensor:
-    """Currents whose channels are last in memory."""
-    size = convolution_shape(bytes.shape[-2:], weight.shape[-2:], *geometry)
-    shape = (bytes.shape[1], len(weight), *size)
-    out = empty_steps(timesteps, shape, (0, 2, 3, 1), torch.float32, bytes.device)
-    if out.numel():
-        _run(scaled_convolution(bytes, timesteps, weight, bias, amplitude, geometry), out.permute(0, 1, 3, 4, 2))
-    return out
