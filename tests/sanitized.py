@@ -1,0 +1,66 @@
+"""The kernels built with the address sanitizer, and tests run with them: in a process of their own."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pybind11
+import pytest
+
+TESTS = Path(__file__).parent
+BESIDE_PYTHON = Path(sys.executable).parent  # where pip put cmake and ninja
+
+
+def output_of(*command, cwd: Path | None = None, **environment: str) -> str:
+    done = subprocess.run(
+        list(map(str, command)),
+        cwd=cwd,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-8000:]
+    return done.stdout
+
+
+def built(source: Path, build: Path, module: str, *options: str) -> Path:
+    """The Python module that the CMake project builds."""
+    preloaded()  # skips where nothing can be built
+    tools = (f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11.get_cmake_dir()}")
+    path = os.pathsep.join((str(BESIDE_PYTHON), os.environ["PATH"]))
+    output_of("cmake", "-S", source, "-B", build, "-G", "Ninja", *tools, *options, PATH=path)
+    output_of("cmake", "--build", build, PATH=path)
+    (file,) = build.glob(f"{module}.*.so")
+    return file
+
+
+def preloaded() -> str:
+    """The libraries that a program not compiled for the address sanitizer has to load first."""
+    paths = []
+    for name in ("libasan.so", "libstdc++.so.6"):
+        try:
+            found = subprocess.check_output(["c++", f"-print-file-name={name}"], text=True).strip()
+        except FileNotFoundError:
+            pytest.skip("no compiler c++")
+        if not Path(found).is_absolute():
+            pytest.skip(f"c++ knows no {name}")
+        paths.append(found)
+    return " ".join(paths)
+
+
+def passed(*files: str, cwd: Path | None = None, **environment: str) -> int:
+    """How many tests of the files pass; all have to that are not for a GPU."""
+    output = output_of(
+        *(sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", "-m", "not gpu"),
+        *(TESTS / file for file in files),
+        cwd=cwd,
+        LD_PRELOAD=preloaded(),
+        ASAN_OPTIONS="detect_leaks=0",  # Python's own
+        **environment,
+    )
+    summary = output.strip().splitlines()[-1]
+    assert "skipped" not in summary
+    return int(re.search(r"(\d+) passed", summary)[1])

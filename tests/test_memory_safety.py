@@ -1,0 +1,44 @@
+"""The CPU kernels touch no memory but their operands': their own tests pass with the address sanitizer watching."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+import snn_kernels
+from sanitized import TESTS, built, output_of, passed, preloaded
+
+FILES = (
+    "test_spike_gemm.py",
+    "test_spike_gemm_scaled.py",
+    "test_signgd_matmul.py",
+    "test_signgd_vector.py",
+    "test_decode.py",
+    "test_packing.py",
+    "test_parallel.py",
+)
+
+
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory) -> Path:
+    """A folder with a copy of the package, which is imported by a Python that starts there."""
+    folder = tmp_path_factory.mktemp("sanitized")
+    package = Path(snn_kernels.__file__).parent
+    shutil.copytree(package, folder / "snn_kernels", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    flags = "-DCMAKE_CXX_FLAGS=-fsanitize=address -O1 -g1"
+    options = (flags, "-DCMAKE_BUILD_TYPE=None", "-DSNN_KERNELS_CUDA=0")
+    shutil.copy(built(TESTS.parent, folder / "build", "_C", *options), folder / "snn_kernels")
+    return folder
+
+
+def test_the_kernels_of_the_copy_are_watched(beside):
+    loaded = "import snn_kernels._C; print(snn_kernels._C.__file__)"
+    where = output_of(sys.executable, "-c", loaded, cwd=beside, LD_PRELOAD=preloaded(), ASAN_OPTIONS="detect_leaks=0")
+    assert where.startswith(str(beside))
+    (module,) = (beside / "snn_kernels").glob("_C.*")
+    assert b"__asan_report_store" in module.read_bytes()
+
+
+def test_no_kernel_leaves_its_operands(beside):
+    assert passed(*FILES, cwd=beside) > 500
