@@ -5,6 +5,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <array>
 #include <stdexcept>
 #include <string>
 #include <tuple>
@@ -149,27 +150,47 @@ inline VectorProblem vector_problem(const std::string& function, const std::tupl
 
 using FieldArgument = std::pair<Address, int64_t>;  // NeuronField
 
-// timesteps, rows, outputs, input_blocks, parts, bytes, group_stride, row_start, row_stride, block_start, weight,
-// multiplier, bias
-using SpikeProductArgument = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, Address, int64_t, Address, int64_t,
-                                        Address, Address, Address, Address>;
+using WindowsArgument = std::array<int64_t, 10>;  // Windows
+// timesteps, rows, outputs, parts, bytes, group_stride, windows, weight, multiplier, bias
+using SpikeProductArgument =
+    std::tuple<int64_t, int64_t, int64_t, int64_t, Address, int64_t, WindowsArgument, Address, Address, Address>;
 
 inline SpikeProduct spike_product(const SpikeProductArgument& argument) {
-    const auto& [timesteps, rows, outputs, input_blocks, parts, bytes, group_stride, row_start, row_stride, block_start,
-                 weight, multiplier, bias] = argument;
+    const auto& [timesteps, rows, outputs, parts, bytes, group_stride, w, weight, multiplier, bias] = argument;
     return {timesteps,
             rows,
             outputs,
-            input_blocks,
             parts,
             pointer<const uint8_t>(bytes),
             group_stride,
-            pointer<const int64_t>(row_start),
-            row_stride,
-            pointer<const int64_t>(block_start),
+            {w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], w[8], w[9]},
             pointer<const void>(weight),
             pointer<const float>(multiplier),
             pointer<const float>(bias)};
+}
+
+// `strides` are those of outputs, channels and taps, `sizes` their numbers and the blocks of a tap.
+inline SpikeWeightProblem spike_weight_problem(const std::string& dtype, Address from,
+                                               const std::array<int64_t, 3>& strides,
+                                               const std::array<int64_t, 4>& sizes, int64_t parts,
+                                               const std::pair<Address, int64_t>& amplitude, Address bias_from,
+                                               Address weight, Address multiplier, Address bias) {
+    return {dtype_of(dtype),
+            pointer<const void>(from),
+            strides[0],
+            strides[1],
+            strides[2],
+            sizes[0],
+            sizes[1],
+            sizes[2],
+            sizes[3],
+            parts,
+            pointer<const float>(amplitude.first),
+            amplitude.second,
+            pointer<const float>(bias_from),
+            pointer<void>(weight),
+            pointer<float>(multiplier),
+            pointer<float>(bias)};
 }
 
 inline SpikeCurrentProblem spike_current_problem(const SpikeProductArgument& product, Address current,

@@ -56,6 +56,7 @@ def home_of(name: str) -> str | None:
 
 
 NAMES = ("cuda", "triton", "cpu", "reference")
+FASTEST_FIRST = {"cuda": ("cuda", "triton"), "cpu": ("cpu",)}  # by type of device
 
 
 def backends() -> dict[str, Backend]:
@@ -71,7 +72,7 @@ def choose(backend: str | None, device: torch.device, supported: tuple[str, ...]
         ValueError: the named backend does not exist, cannot run here, or does not take tensors on ``device``.
     """
     if backend is None:
-        ranking = ("cuda", "triton") if device.type == "cuda" else ("cpu",) if device.type == "cpu" else ()
+        ranking = FASTEST_FIRST.get(device.type, ())
         return next((name for name in ranking if name in supported and not why_not(name)), "reference")
     if backend not in supported:
         raise ValueError(f"backend: expected None or one of {', '.join(supported)}; got {backend!r}")

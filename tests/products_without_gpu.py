@@ -9,10 +9,11 @@ import os
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import snn_kernels as sk
 from cuda_kernels import kernels_of
-from snn_kernels.ops.spike_gemm.tensor_cores import halves
+from snn_kernels.ops.spike_gemm.tensor_cores import convolution, launcher
 from test_spike_gemm import (
     FIELDS,
     GEOMETRIES,
@@ -65,15 +66,18 @@ def test_linear_of_views():
 
 
 def test_the_error_of_the_weights_is_as_stated():
-    """The bounds in the docstring of ``halves``, over a wide range of magnitudes inside one output."""
-    spread = random(5, 1, 999) * 10.0 ** (20 * random(5, 1, 999, seed=2).clamp(-1, 1))
+    """The bounds in the docstring of ``Weights``, over a wide range of magnitudes inside one output.
+
+    Inputs that fire one by one deliver their weights: the sum of the parts is a float32 number.
+    """
+    spread = random(5, 129) * 10.0 ** (20 * random(5, 129, seed=2).clamp(-1, 1))
+    each = sk.pack(torch.eye(129)[None])
     for dtype, relative in ((torch.float32, 2.0**-23), (torch.bfloat16, 0.0), (torch.float16, 0.0)):
         for size in (1e-30, 1e-10, 1.0, 1e15):
             weight = (spread * size).to(dtype)
             weight = torch.where(weight.isfinite(), weight, 1.0)
-            parts, multiplier = halves(weight, None)
-            given = parts.double().sum(0) * multiplier.double().reshape(-1, 1, 1)
-            largest = 0.0 if dtype == torch.float16 else weight.double().abs().amax((1, 2), keepdim=True)
+            given = sk.spike_linear(each, weight, backend=BACKEND)[0].t().double()
+            largest = 0.0 if dtype == torch.float16 else weight.double().abs().amax(1, keepdim=True)
             bound = relative * weight.double().abs() + 2.0**-39 * largest
             assert ((given - weight.double()).abs() <= bound).all()
 
@@ -221,3 +225,33 @@ def test_ops_satisfy_torch():
     torch.library.opcheck(ops.spike_conv2d.default, (*call, "dense", BACKEND), **shapes)
     fused = (*call[:5], None, None, *geometry, *neuron)
     torch.library.opcheck(ops.spike_conv2d_signgd.default, fused, **shapes)
+
+
+class Operations(TorchDispatchMode):
+    """The names of PyTorch's own operations that do work."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if not func.is_view and "empty" not in func._schema.name:
+            self.seen.append(func._schema.name)
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_call_is_two_launches_or_four(monkeypatch):
+    """Weights are prepared and multiplied; a train is copied, with silence around it, only where it has to be."""
+    launches = []
+    for name in ("prepare", "run"):
+        monkeypatch.setattr(launcher(BACKEND), name, lambda *_, name=name: launches.append(name))
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)
+    weight, bias = random(20, 32, 3, 3), random(20)
+    train = random_train(9, 2, 4, 5, 32).permute(0, 3, 1, 2)
+    for padding, copies in ((0, []), (1, ["aten::new_zeros", "aten::copy_"])):
+        launches.clear()
+        out = torch.empty(9, 2, 2 + 2 * padding, 3 + 2 * padding, 20).permute(0, 1, 4, 2, 3)
+        with Operations() as operations:
+            convolution(BACKEND, train.bytes, 9, weight, bias, None, ([1, 1], [padding, padding], [1, 1]), 1, out)
+        assert launches == ["prepare", "run"]
+        assert operations.seen == copies

@@ -16,11 +16,11 @@ if os.environ.get("TRITON_INTERPRET") == "1":
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
-from snn_kernels.ops.spike_gemm.triton_kernel import product_kernel, product_signgd_kernel  # noqa: E402
+from snn_kernels.ops.spike_gemm.triton_kernel import product_kernel, product_signgd_kernel, weight_kernel  # noqa: E402
 from snn_kernels.ops.spike_gemm.triton_launch import OPTIONS, tile_of  # noqa: E402
 from snn_kernels.triton_activations import TRITON_ACTIVATIONS  # noqa: E402
 
-TYPES = {"p_bytes": "*u8", "p_train": "*u8", "p_weight": "*fp16", "p_rows": "*i64", "p_taps": "*i64"}
+TYPES = {"p_bytes": "*u8", "p_train": "*u8", "p_weight": "*fp16", "p_values": "*fp16"}
 # Each architecture's instruction with float16 factors and float32 sums.
 TENSOR_CORES = {
     80: r"mma\.sync\.aligned\.m16n8k16\.row\.col\.f32\.f16\.f16\.f32",
@@ -39,29 +39,31 @@ COMPILED = [
 ]
 
 
-def test_the_interpreter_agrees_with_float64_and_fused_with_apart():
-    tests = Path(__file__).with_name("products_without_gpu.py")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests)]
+@pytest.mark.parametrize(("file", "tests"), [("products_without_gpu.py", 30), ("converted_without_gpu.py", 6)])
+def test_the_interpreter_agrees_with_float64_and_fused_with_apart(file, tests):
+    path = Path(__file__).with_name(file)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)]
     environment = {**os.environ, "TRITON_INTERPRET": "1", "BACKEND": "triton"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     summary = done.stdout.strip().splitlines()[-1]
-    assert int(re.search(r"(\d+) passed", summary)[1]) >= 30
+    assert int(re.search(r"(\d+) passed", summary)[1]) >= tests
     assert "skipped" not in summary
 
 
 def compile_ahead(activation: str | None, capability: int, parts: int, convolution: bool):
     kernel = product_signgd_kernel if activation else product_kernel
-    constants = {**tile_of(256, 256, 32, fused=bool(activation)), "PARTS": parts}
+    constants = {**tile_of(256, 256, 32, fused=bool(activation)), "PARTS": parts, "WINDOWS": convolution}
     if activation:
         constants["H"] = TRITON_ACTIVATIONS[activation].function
-    if not convolution:
-        constants |= {"p_rows": None, "p_taps": None}
+    return compiled(kernel, capability, constants)
 
+
+def compiled(kernel, capability: int, constants: dict, **types: str):
     def type_of(argument: str) -> str:
         if argument in constants:
             return "constexpr"
-        return TYPES.get(argument, "*fp32") if argument.startswith("p_") else "i64"
+        return {**TYPES, **types}.get(argument, "*fp32") if argument.startswith("p_") else "i64"
 
     source = ASTSource(kernel, {name: type_of(name) for name in kernel.arg_names}, constexprs=constants)
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=OPTIONS)
@@ -69,8 +71,8 @@ def compile_ahead(activation: str | None, capability: int, parts: int, convoluti
 
 @pytest.mark.parametrize(("activation", "capability", "parts", "convolution"), COMPILED)
 def test_compiles_to_tensor_cores_without_spills(activation, capability, parts, convolution, tmp_path):
-    compiled = compile_ahead(activation, capability, parts, convolution)
-    ptx = compiled.asm["ptx"]
+    kernel = compile_ahead(activation, capability, parts, convolution)
+    ptx = kernel.asm["ptx"]
     products = re.findall(r"(?:mma\.sync|wgmma\.mma_async|tcgen05\.mma)[\w.:]*", ptx)
     assert len(products) >= 8 * parts
     assert all(re.fullmatch(TENSOR_CORES[capability], product) for product in products)
@@ -80,17 +82,33 @@ def test_compiles_to_tensor_cores_without_spills(activation, capability, parts, 
     # The bytes of a tile are fetched several at a time.
     assert "cp.async" in ptx
     assert not re.search(r"ld\.global\.[bu]8", ptx)
+    assert_spills_nothing(kernel, tmp_path)
+
+
+@pytest.mark.parametrize("capability", [80, 90, 100])
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
+def test_the_kernel_that_prepares_weights_compiles(dtype, capability, tmp_path):
+    constants = {"UNIFORM": dtype != "fp32", "PARTS": 2 if dtype == "fp32" else 1, "BLOCK": 1024}
+    kernel = compiled(weight_kernel, capability, constants, p_weight=f"*{dtype}")
+    assert not re.search(r"\bfma\.", kernel.asm["ptx"])
+    assert ".ftz" not in kernel.asm["ptx"]
+    assert_spills_nothing(kernel, tmp_path)
+
+
+def assert_spills_nothing(kernel, folder: Path) -> None:
     tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
     if not tool.exists():
         pytest.skip("this triton brings no cuobjdump")
-    cubin = tmp_path / "kernel.cubin"
-    cubin.write_bytes(compiled.asm["cubin"])
+    cubin = folder / "kernel.cubin"
+    cubin.write_bytes(kernel.asm["cubin"])
     command = [tool, "--dump-resource-usage", cubin]
     usage = subprocess.check_output(command, text=True, stderr=subprocess.STDOUT)
     assert re.search(r"STACK:0 .*LOCAL:0 ", usage), usage
 
 
-@pytest.mark.parametrize("kernel", [product_kernel, product_signgd_kernel], ids=lambda kernel: kernel.__name__)
+@pytest.mark.parametrize(
+    "kernel", [weight_kernel, product_kernel, product_signgd_kernel], ids=lambda kernel: kernel.__name__
+)
 def test_nothing_recompiles_for_a_length_or_a_size(kernel):
     for parameter in kernel.params:
         if parameter.is_constexpr:

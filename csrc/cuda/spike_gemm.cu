@@ -31,6 +31,19 @@ constexpr void (*run_by_model[])(const SpikeNeuronProblem&, cudaStream_t) = {SNN
 }  // namespace
 }  // namespace cuda
 
+void spike_weight_cuda(const SpikeWeightProblem& problem, void* stream) {
+    using namespace cuda;
+    const int64_t outputs = (problem.outputs + kOutputBlock - 1) / kOutputBlock * kOutputBlock;
+    const auto run = [&](auto kernel) {
+        launch("spike_weight", kernel, outputs, static_cast<cudaStream_t>(stream), problem);
+    };
+    switch (problem.dtype) {
+        case DType::float32: return run(spike_weight_kernel<float>);
+        case DType::float16: return run(spike_weight_kernel<__half>);
+        case DType::bfloat16: return run(spike_weight_kernel<__nv_bfloat16>);
+    }
+}
+
 void spike_current_cuda(const SpikeCurrentProblem& problem, void* stream) {
     const SpikeProduct& p = problem.product;
     const int64_t groups = (p.timesteps + kStepsPerByte - 1) / kStepsPerByte;

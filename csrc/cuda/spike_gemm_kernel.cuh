@@ -7,7 +7,7 @@
 #pragma once
 
 #include "../core/models.h"
-#include "load.cuh"
+#include "reduce.cuh"
 #include "spike_gemm.h"
 #include "tensor_core.cuh"
 
@@ -56,36 +56,59 @@ struct Factors {
     uint4 weight[kTiles / 2];
 };
 
+// The start of a row's first block in a byte group.
+__device__ __forceinline__ int64_t start_of(const Windows& windows, int64_t row) {
+    const int64_t line = row / windows.width, sample = line / windows.height;
+    return sample * windows.sample_stride + (line - sample * windows.height) * windows.y_stride +
+           (row - line * windows.width) * windows.x_stride;
+}
+
+// Goes through the blocks of inputs in order, the parts of each one after the other.
 class Inputs {
   public:
     __device__ Inputs(const SpikeProduct& p, const Lane& lane, int64_t group) : p_(p) {
         for (int half = 0; half < 2; ++half) {
             const int64_t row = lane.row[half] < p.rows ? lane.row[half] : p.rows - 1;
-            from_[half] = p.bytes + group * p.group_stride +
-                          (p.row_start ? __ldg(p.row_start + row) : row * p.row_stride) + lane.number % 4 * 4;
+            from_[half] = p.bytes + group * p.group_stride + start_of(p.windows, row) + lane.number % 4 * 4;
         }
-        weight_ = static_cast<const uint4*>(p.weight) +
-                  lane.output_block * p.input_blocks * p.parts * (kTiles / 2 * kWarp) + lane.number;
+        weight_ =
+            static_cast<const uint4*>(p.weight) + lane.output_block * count() * (kTiles / 2 * kWarp) + lane.number;
     }
 
-    // Blocks of inputs in order, the parts of each one after the other.
-    __device__ Factors load(int64_t i) const {
-        const int64_t block = p_.parts == 2 ? i / 2 : i;
-        const int64_t start = p_.block_start ? __ldg(p_.block_start + block) : block * kInputBlock;
+    __device__ int64_t count() const { return p_.windows.taps * p_.windows.tap_blocks * p_.parts; }
+
+    __device__ Factors next() {
         Factors factors;
 #pragma unroll
         for (int half = 0; half < 2; ++half)
-            factors.bytes[half] = __ldg(reinterpret_cast<const uint32_t*>(from_[half] + start));
+            factors.bytes[half] = __ldg(reinterpret_cast<const uint32_t*>(from_[half] + start_));
 #pragma unroll
-        for (int pair = 0; pair < kTiles / 2; ++pair)
-            factors.weight[pair] = __ldg(weight_ + (i * (kTiles / 2) + pair) * kWarp);
+        for (int pair = 0; pair < kTiles / 2; ++pair) factors.weight[pair] = __ldg(weight_ + pair * kWarp);
+        weight_ += kTiles / 2 * kWarp;
+        if (++part_ == p_.parts) {
+            part_ = 0;
+            next_block();
+        }
         return factors;
     }
 
   private:
+    __device__ void next_block() {
+        const Windows& windows = p_.windows;
+        start_ += kInputBlock;
+        if (++block_ < windows.tap_blocks) return;
+        block_ = 0;
+        start_ += windows.tap_x_stride - windows.tap_blocks * kInputBlock;
+        if (++tap_x_ < windows.kernel_width) return;
+        tap_x_ = 0;
+        start_ += windows.tap_y_stride - windows.kernel_width * windows.tap_x_stride;
+    }
+
     const SpikeProduct& p_;
     const uint8_t* from_[2];
     const uint4* weight_;
+    int64_t start_ = 0;
+    int part_ = 0, block_ = 0, tap_x_ = 0;
 };
 
 __device__ __forceinline__ void add(Sums& sums, const Factors& factors, int steps) {
@@ -108,13 +131,13 @@ __device__ __forceinline__ void add(Sums& sums, const Factors& factors, int step
     }
 }
 
-__device__ __forceinline__ Sums sums_of_group(const SpikeProduct& p, const Inputs& inputs, int steps) {
+__device__ __forceinline__ Sums sums_of_group(Inputs inputs, int steps) {
     Sums sums = {};
-    const int64_t count = p.input_blocks * p.parts;
-    Factors next = count ? inputs.load(0) : Factors{};
-    for (int64_t i = 0; i < count; ++i) {
+    int64_t left = inputs.count();
+    Factors next = left ? inputs.next() : Factors{};
+    while (left-- > 0) {
         const Factors now = next;
-        if (i + 1 < count) next = inputs.load(i + 1);
+        if (left) next = inputs.next();
         add(sums, now, steps);
     }
     return sums;
@@ -157,7 +180,7 @@ __global__ void __launch_bounds__(kThreads, 2) spike_current_kernel(const SpikeC
     const int64_t group = blockIdx.x % groups;
     const int steps = steps_of(p.timesteps, group);
     const Lane lane(p, blockIdx.x / groups);
-    const Sums sums = sums_of_group(p, Inputs(p, lane, group), steps);
+    const Sums sums = sums_of_group(Inputs(p, lane, group), steps);
     for_each_run(lane, p.rows, [&](int half, int run, int64_t row, int64_t output, int count) {
         float multiplier[kRun], bias[kRun];
         load_run(p.multiplier + output, kRun, true, multiplier);
@@ -189,7 +212,7 @@ __global__ void __launch_bounds__(kThreads, 2) spike_neuron_kernel(const SpikeNe
     });
     for (int64_t group = 0; group * kStepsPerByte < p.timesteps; ++group) {
         const int steps = steps_of(p.timesteps, group);
-        const Sums sums = sums_of_group(p, Inputs(p, lane, group), steps);
+        const Sums sums = sums_of_group(Inputs(p, lane, group), steps);
         for_each_run(lane, p.rows, [&](int half, int run, int64_t row, int64_t output, int count) {
             float multiplier[kRun], bias[kRun], offset[kRun], scale[kRun], a[kRun], b[kRun];
             load_run(p.multiplier + output, kRun, true, multiplier);
@@ -239,6 +262,65 @@ __global__ void __launch_bounds__(kThreads, 2) spike_neuron_kernel(const SpikeNe
         store(out.x_out + row * p.outputs + output, x[half][run], count, whole);
         store(out.v_out + row * p.outputs + output, v[half][run], count, whole);
     });
+}
+
+__device__ __forceinline__ float power_of_two(int exponent) {
+    return from_bits(static_cast<uint32_t>(exponent + 127) << 23);
+}
+
+// The exponent that brings a number of at least 0 to [2^14, 2^15), as far as powers of two go.
+__device__ __forceinline__ int exponent_for(float largest, int lowest) {
+    const int exponent = 141 - static_cast<int>(to_bits(largest) >> 23);
+    return exponent < lowest ? lowest : exponent > 126 ? 126 : exponent;
+}
+
+constexpr float kLargestFloat = 3.402823466e38f;
+
+// A block prepares the weights of an output.
+template <class Weight>
+__global__ void __launch_bounds__(kThreads) spike_weight_kernel(const SpikeWeightProblem p) {
+    const int64_t n = blockIdx.x;
+    const auto taps = static_cast<uint32_t>(p.taps), tap_blocks = static_cast<uint32_t>(p.tap_blocks);
+    const bool by_channel = p.amplitude && p.amplitude_stride;
+    const auto value_of = [&](uint32_t c, uint32_t tap) {
+        if (n >= p.outputs || c >= p.channels) return 0.f;
+        const Weight* from = static_cast<const Weight*>(p.from) + n * p.output_stride;
+        const float value = to_float(from[c * p.channel_stride + tap * p.tap_stride]);
+        return by_channel ? value * p.amplitude[c * p.amplitude_stride] : value;
+    };
+    float own = 0.f;
+    for (uint32_t i = threadIdx.x; i < p.channels * taps; i += kThreads) {
+        const float size = fabsf(value_of(i / taps, i % taps));
+        if (size > own && size <= kLargestFloat) own = size;
+    }
+    // float16 weights as they are fit as they are: scaled down, the smallest would not.
+    const bool as_they_are = sizeof(Weight) == 2 && p.dtype == DType::float16 && !by_channel;
+    const int exponent = exponent_for(over_block(own, Max{}), as_they_are ? 0 : -126);
+    const float factor = power_of_two(exponent);
+    if (threadIdx.x == 0) {
+        const float back = power_of_two(-exponent);
+        p.multiplier[n] = p.amplitude && !by_channel ? back * *p.amplitude : back;
+        p.bias[n] = p.bias_from && n < p.outputs ? p.bias_from[n] : 0.f;
+    }
+    // Four neighbouring inputs of an output are half of what a lane gives to a pair of products: see Lane.
+    const auto in_block = static_cast<uint32_t>(n % kOutputBlock);
+    const uint32_t pair = in_block / 4 % 2, product = in_block / 2 % 2, row = in_block / 8 * 2 + in_block % 2;
+    __half* const to = static_cast<__half*>(p.weight) +
+                       n / kOutputBlock * p.taps * p.tap_blocks * p.parts * (kTiles / 2 * kWarp * 8) + product * 4;
+    for (uint32_t quad = threadIdx.x; quad < taps * tap_blocks * 4; quad += kThreads) {
+        const uint32_t block = quad / 4, j = quad % 4, tap = block / tap_blocks;
+        const uint32_t first = block % tap_blocks * kInputBlock + j * 4;
+        for (uint32_t k = 0; k < 4; ++k) {
+            float rest = value_of(first + k, tap) * factor;
+            for (uint32_t part = 0; part < p.parts; ++part) {
+                const __half rounded = __float2half_rn(rest);
+                const int64_t fragment = (block * p.parts + part) * (kTiles / 2) + pair;
+                to[(fragment * kWarp + row * 4 + j) * 8 + k] = rounded;
+                const float given = __half2float(rounded);
+                rest = fabsf(given) <= kLargestFloat ? rest - given : 0.f;
+            }
+        }
+    }
 }
 
 }  // namespace snn::cuda

@@ -3,7 +3,7 @@
 
 #include "../core/signgd.h"
 #include "../core/vector.h"
-#include "load.cuh"
+#include "reduce.cuh"
 
 namespace snn {
 namespace cuda {
@@ -26,19 +26,6 @@ __device__ float current_of<uint8_t>(const Input& input, int64_t t, int64_t n) {
     return weighed(byte, t % kStepsPerByte, value_of(input.amplitude, n));
 }
 
-template <class Fold>
-__device__ float over_block(float value, Fold fold) {
-    __shared__ float part[kThreads];
-    __syncthreads();  // an earlier result may still be read
-    part[threadIdx.x] = value;
-    for (int width = kThreads / 2; width; width /= 2) {
-        __syncthreads();
-        if (threadIdx.x < width) part[threadIdx.x] = fold(part[threadIdx.x], part[threadIdx.x + width]);
-    }
-    __syncthreads();
-    return part[0];
-}
-
 // The statistics of a vector that every element's target needs.
 struct Statistics {
     float shift;  // maximum or mean
@@ -46,13 +33,6 @@ struct Statistics {
 };
 
 enum Function { softmax, layer_norm, rms_norm };
-
-struct Add {
-    __device__ float operator()(float a, float b) const { return a + b; }
-};
-struct Max {
-    __device__ float operator()(float a, float b) const { return a > b ? a : b; }
-};
 
 template <class Value, class Fold>
 __device__ float reduce(int64_t length, float start, Value value, Fold fold) {

@@ -18,8 +18,8 @@ from snn_kernels import (
     spike_linear,
     spike_linear_signgd,
 )
-from snn_kernels.backends import C
-from snn_kernels.ops.spike_gemm.checks import is_by_neuron, pair
+from snn_kernels.backends import C, choose
+from snn_kernels.ops.spike_gemm.checks import TENSOR_CORE_BACKENDS, is_by_neuron, pair
 from snn_kernels.ops.spike_gemm.cpu import resolve_method, takes_scaled
 from snn_kernels.ops.spike_gemm.rows import convolution_shape
 
@@ -165,7 +165,7 @@ class Product:
         return self._dense
 
     def _resolved_method(self) -> str:
-        if self._by_neuron:
+        if self._by_neuron or _on_tensor_cores(self.weight):
             return "dense"
         rows = math.prod(self.shape[1:]) // len(self.weight)
         groups = self.geometry[3] if self.geometry else 1
@@ -259,23 +259,33 @@ def _by_parameters(node: fx.Node, source: fx.Node) -> bool:
     return all(other is source or other.op == "get_attr" for other in node.all_input_nodes)
 
 
+def _on_tensor_cores(tensor: Tensor) -> bool:
+    """Whether packed products of operands beside this one are taken by a GPU's kernels."""
+    return choose(None, tensor.device) in TENSOR_CORE_BACKENDS
+
+
 def _takes_trains(node: fx.Node, values: Mapping[fx.Node, Any]) -> bool:
-    """Whether the packed product is the faster one here."""
-    packed = C is not None and C.isa != "portable" and node.target in PRODUCTS
-    return packed and values[node.args[1]].device.type == "cpu"
+    """Whether the packed product is the one to take here."""
+    if node.target not in PRODUCTS:
+        return False
+    weight = values[node.args[1]]
+    if _on_tensor_cores(weight):  # where a group of channels is a launch of its own
+        return argument(node, 6, "groups", 1) == 1
+    return choose(None, weight.device) == "cpu" and C.isa != "portable"
 
 
 def _amplitude_of_product(node: fx.Node, scale: Tensor) -> Tensor | None:
     """What a spike of each input is worth, or else of each row of a linear map, or else of each neuron.
 
-    The last two where the sample that ``scale`` is of still has the first dimension to itself.
+    The last two where the sample that ``scale`` is of still has the first dimension to itself; the last not on a GPU.
     """
     of_input = common_amplitude(scale, PRODUCTS[node.target])
     if of_input is not None or len(scale) != 1:
         return of_input
     low, high = scale.aminmax(dim=-1, keepdim=True)
-    by_row = node.target is aten.linear.default and torch.equal(low, high)
-    return (low if by_row else scale).contiguous()
+    if node.target is aten.linear.default and torch.equal(low, high):
+        return low.contiguous()
+    return None if _on_tensor_cores(scale) else scale.contiguous()
 
 
 def _amplitude_in_sum(

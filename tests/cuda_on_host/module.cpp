@@ -17,6 +17,8 @@ PYBIND11_MODULE(_cuda_on_host, module) {
     define(module, "decode", decode_problem, without_threads<DecodeProblem, decode_cuda>, nullptr);
     define(module, "parallel", parallel_problem, without_threads<ParallelProblem, parallel_cuda>, nullptr);
     define(module, "vector", vector_problem, without_threads<VectorProblem, vector_cuda>, nullptr);
+    define(module, "spike_weight", spike_weight_problem, without_threads<SpikeWeightProblem, spike_weight_cuda>,
+           nullptr);
     define(module, "spike_current", spike_current_problem, without_threads<SpikeCurrentProblem, spike_current_cuda>,
            nullptr);
     define(module, "spike_neuron", spike_neuron_problem, without_threads<SpikeNeuronProblem, spike_neuron_cuda>,

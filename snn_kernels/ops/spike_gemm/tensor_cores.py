@@ -13,47 +13,80 @@ from types import ModuleType
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ...layout import Order
 from .checks import TENSOR_CORE_BACKENDS, is_by_row
 from .residual import Residual
-from .rows import convolution_shape, offsets
+from .rows import convolution_shape
 
 __all__ = [
     "Neurons",
     "Product",
+    "Weights",
+    "Windows",
     "convolution",
     "convolution_signgd",
     "fuses",
-    "halves",
+    "launcher",
     "linear",
     "linear_signgd",
 ]
 
 # Each of TENSOR_CORE_BACKENDS has a module <backend>_launch with
 #   tile_of(inputs, outputs, timesteps, fused): the sizes of a program's tile, BLOCK_N outputs and BLOCK_K inputs first
+#   prepare(weight, amplitude, bias, tap_inputs, weights): write the Weights of weight[N, C, taps], taps padded
+#       to tap_inputs
 #   run(product, out): write out[T, rows, N], whose outputs lie side by side
 #   run_signgd(product, neurons): write their train and state
 #   FUSES_RESIDUAL: whether run_signgd takes a residual that is something
 
 
-class Product(NamedTuple):
-    """The operands of a product, outputs and inputs padded to whole blocks of the tile.
+class Windows(NamedTuple):
+    """Where the inputs of a row lie in a byte group: ``Windows`` of csrc/cuda/spike_gemm.h, with distances in bytes.
 
-    Input ``k`` of row ``r`` is the byte at ``row_offsets[r] + block_offsets[k // BLOCK_K] + k % BLOCK_K`` of a group;
-    where these are ``None``, at ``r * row_stride + k``.
+    A row is an output position (y, x) of a sample; its inputs are the taps of a window, row by row, each a run of
+    channels in whole blocks of the tile. Of a linear map a sample has one position and a window one tap.
     """
+
+    height: int
+    width: int
+    sample_stride: int
+    y_stride: int
+    x_stride: int
+    kernel_width: int
+    tap_y_stride: int
+    tap_x_stride: int
+    taps: int
+    tap_blocks: int
+
+
+class Weights(NamedTuple):
+    """Weights as float16 in an order of the backend's, whose sums are multiplied by ``multiplier``.
+
+    ``multiplier[n]`` times the sum of a weight's parts is ``weight * amplitude`` up to
+
+    - nothing for float16 weights without amplitude;
+    - ``2**-39 max|weight[n]|`` for bfloat16 ones: nothing for those above ``2**-31`` of the output's largest;
+    - ``2**-23 |weight| + 2**-39 max|weight[n]|`` for float32 ones, in two parts.
+
+    The multiplier is a power of two, undoing one that brought the largest weight of an output to ``[2**14, 2**15)``,
+    times the amplitude where that is the same for all inputs. An amplitude for each input is multiplied in as float32.
+    Outputs and inputs are padded to whole blocks of the tile.
+    """
+
+    values: Tensor  # [parts, N, K], of these sizes in any order
+    multiplier: Tensor  # [N]
+    bias: Tensor  # [N]
+
+
+class Product(NamedTuple):
+    """The operands of a product."""
 
     bytes: Tensor  # [G, ...], runs of inputs from multiples of 16 bytes on
     rows: int
-    row_offsets: Tensor | None
-    row_stride: int
-    block_offsets: Tensor | None
-    parts: Tensor  # float16 [parts, N, K]
-    multiplier: Tensor  # [N]
-    bias: Tensor  # [N]
+    windows: Windows
+    weights: Weights
     tile: dict[str, int]
 
 
@@ -78,92 +111,67 @@ def launcher(backend: str) -> ModuleType:
     return importlib.import_module(f".{backend}_launch", __package__)
 
 
-def power_of_two(exponent: Tensor) -> Tensor:
-    """``2**exponent`` from its bits: exact on every device."""
-    return ((exponent.to(torch.int32) + 127) << 23).view(torch.float32)
-
-
 def is_uniform(amplitude: Tensor | None) -> bool:
     return amplitude is None or amplitude.numel() == 1 or amplitude.stride(0) == 0
 
 
-def halves(weight: Tensor, amplitude: Tensor | None) -> tuple[Tensor, Tensor]:
-    """``weight[N, taps, C]`` as float16 ``[parts, N, taps, C]`` and a float32 multiplier ``[N]``.
-
-    ``multiplier[n] * parts.sum(0)[n]`` is ``weight[n] * amplitude`` up to
-
-    - nothing for float16 weights without amplitude;
-    - ``2**-39 max|weight[n]|`` for bfloat16 ones: nothing for those above ``2**-31`` of the output's largest;
-    - ``2**-23 |weight[n, k]| + 2**-39 max|weight[n]|`` for float32 ones, in two parts.
-
-    The multiplier is a power of two, which brings the largest weight of an output to ``[2**14, 2**15)``, times the
-    amplitude where that is the same for all inputs. An amplitude for each input is multiplied in as float32.
-    """
-    value = weight.float()
-    if not is_uniform(amplitude):
-        value = value * amplitude
-    parts = 2 if weight.dtype == torch.float32 or not is_uniform(amplitude) else 1
-    largest = value.new_zeros(len(value))
-    if value.numel():
-        largest = torch.where(value.isfinite(), value.abs(), 0.0).flatten(1).amax(1)
-    # float16 weights as they are fit as they are: scaled down, the smallest would not.
-    lowest = 0 if weight.dtype == torch.float16 and parts == 1 else -126
-    exponent = (15 - torch.frexp(largest).exponent).clamp(lowest, 126)
-    scaled = value * power_of_two(exponent).reshape(-1, 1, 1)
-    high = scaled.half()
-    multiplier = power_of_two(-exponent)
-    if amplitude is not None and is_uniform(amplitude) and amplitude.numel():
-        multiplier = multiplier * amplitude[0]
-    if parts == 1:
-        return high.unsqueeze(0), multiplier
-    low = torch.where(high.isfinite(), scaled - high.float(), 0.0).half()
-    return torch.stack((high, low)), multiplier
+def weights_of(
+    backend: str, weight: Tensor, bias: Tensor | None, amplitude: Tensor | None, tile: dict[str, int]
+) -> Weights:
+    """The operands that the backend makes of ``weight[N, C, taps]``, in one launch."""
+    outputs, channels, taps = weight.shape
+    padded, tap_inputs = (
+        -(-size // block) * block for size, block in ((outputs, tile["BLOCK_N"]), (channels, tile["BLOCK_K"]))
+    )
+    uniform = is_uniform(amplitude)
+    parts = 2 if weight.dtype == torch.float32 or not uniform else 1
+    values = weight.new_empty((parts, padded, taps * tap_inputs), dtype=torch.float16)
+    weights = Weights(values, *weight.new_empty((2, padded), dtype=torch.float32))
+    bias = None if bias is None else bias.float().contiguous()
+    if amplitude is not None:
+        amplitude = None if not channels else amplitude if uniform else amplitude.contiguous()
+    if padded:
+        launcher(backend).prepare(weight, amplitude, bias, tap_inputs, weights)
+    return weights
 
 
-def in_runs(bytes: Tensor, block: int) -> Tensor:
-    """``[G, ..., C]`` with every run of ``C`` bytes dense, from a multiple of 16 bytes on and of whole blocks.
+def in_runs(bytes: Tensor, block: int, padding: Sequence[int] = ()) -> Tensor:
+    """``[G, ..., C]`` with every run of ``C`` bytes dense, from a multiple of 16 bytes on and of whole blocks, and
+    ``padding`` of silence around each of the dimensions before the last.
 
-    A train that is not is copied, zeros behind it.
+    A train that is not is copied, zeros around it.
     """
     channels = bytes.shape[-1]
     strides = (*bytes.stride()[:-1], bytes.data_ptr())
-    if channels % block == 0 and bytes.stride(-1) == 1 and all(stride % 16 == 0 for stride in strides):
+    dense = channels % block == 0 and bytes.stride(-1) == 1 and all(stride % 16 == 0 for stride in strides)
+    if dense and not any(padding):
         return bytes
-    padded = bytes.new_zeros((*bytes.shape[:-1], -(-channels // block) * block))
-    padded[..., :channels] = bytes
+    first = bytes.ndim - 1 - len(padding)
+    size = [n + 2 * p for n, p in zip(bytes.shape[first:-1], padding)]
+    padded = bytes.new_zeros((*bytes.shape[:first], *size, -(-channels // block) * block))
+    inner = padded[..., :channels]
+    for i, (n, p) in enumerate(zip(bytes.shape[first:-1], padding)):
+        inner = inner.narrow(first + i, p, n)
+    inner.copy_(bytes)
     return padded
 
 
-def product(
+def linear_product(
+    backend: str,
     bytes: Tensor,
-    rows: int,
-    row_offsets: Tensor | None,
-    row_stride: int,
-    block_offsets: Tensor | None,
     weight: Tensor,
     bias: Tensor | None,
     amplitude: Tensor | None,
     tile: dict[str, int],
 ) -> Product:
-    """``bytes[G, ...]`` in runs; ``weight[N, taps, C]``."""
-    parts, multiplier = halves(weight, amplitude)
-    outputs, channels = weight.shape[0], weight.shape[2]
-    more = -outputs % tile["BLOCK_N"]
-    parts = F.pad(parts, (0, -channels % tile["BLOCK_K"], 0, 0, 0, more)).flatten(2).contiguous()
-    bias = multiplier.new_zeros(outputs) if bias is None else bias.float()
-    padded = F.pad(multiplier, (0, more)), F.pad(bias, (0, more))
-    return Product(bytes, rows, row_offsets, row_stride, block_offsets, parts, *padded, tile)
-
-
-def linear_product(
-    bytes: Tensor, weight: Tensor, bias: Tensor | None, amplitude: Tensor | None, tile: dict[str, int]
-) -> Product:
-    rows = bytes.shape[1:-1].numel()
-    runs = in_runs(bytes.reshape(bytes.shape[0], rows, bytes.shape[-1]), tile["BLOCK_K"])
-    return product(runs, rows, None, runs.stride(1), None, weight.unsqueeze(1), bias, amplitude, tile)
+    rows, block = bytes.shape[1:-1].numel(), tile["BLOCK_K"]
+    runs = in_runs(bytes.reshape(bytes.shape[0], rows, bytes.shape[-1]), block)
+    windows = Windows(1, 1, runs.stride(1), 0, 0, 1, 0, 0, 1, runs.shape[-1] // block)
+    return Product(runs, rows, windows, weights_of(backend, weight.unsqueeze(2), bias, amplitude, tile), tile)
 
 
 def convolution_product(
+    backend: str,
     bytes: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -173,17 +181,17 @@ def convolution_product(
 ) -> Product:
     """A convolution without groups of ``[G, B, C, H, W]``: rows are output positions, taps are runs of channels."""
     stride, padding, dilation = geometry
-    size = convolution_shape(bytes.shape[-2:], weight.shape[-2:], *geometry)
-    if any(padding):
-        bytes = F.pad(bytes, (padding[1], padding[1], padding[0], padding[0]))
+    height, width = convolution_shape(bytes.shape[-2:], weight.shape[-2:], *geometry)
     block = tile["BLOCK_K"]
-    runs = in_runs(bytes.permute(0, 1, 3, 4, 2), block)
-    _, batch, row, column, _ = runs.stride()
-    row_offsets = offsets((runs.shape[1], *size), (batch, row * stride[0], column * stride[1]), bytes.device)
-    tap_shape = (*weight.shape[-2:], runs.shape[-1] // block)
-    block_offsets = offsets(tap_shape, (row * dilation[0], column * dilation[1], block), bytes.device)
-    taps = weight.flatten(2).transpose(1, 2)
-    return product(runs, len(row_offsets), row_offsets, 0, block_offsets, taps, bias, amplitude, tile)
+    runs = in_runs(bytes.permute(0, 1, 3, 4, 2), block, padding)
+    _, sample, row, column, _ = runs.stride()
+    windows = Windows(
+        *(height, width, sample, row * stride[0], column * stride[1]),
+        *(weight.shape[-1], row * dilation[0], column * dilation[1]),
+        *(weight.shape[-2:].numel(), runs.shape[-1] // block),
+    )
+    weights = weights_of(backend, weight.flatten(2), bias, amplitude, tile)
+    return Product(runs, bytes.shape[1] * height * width, windows, weights, tile)
 
 
 def neurons_of(
@@ -214,7 +222,9 @@ def linear(
     if out.numel():
         launch = launcher(backend)
         tile = launch.tile_of(weight.shape[1], weight.shape[0], timesteps, fused=False)
-        launch.run(linear_product(bytes, weight, bias, amplitude, tile), out.view(timesteps, -1, weight.shape[0]))
+        launch.run(
+            linear_product(backend, bytes, weight, bias, amplitude, tile), out.view(timesteps, -1, weight.shape[0])
+        )
     return out
 
 
@@ -222,7 +232,7 @@ def linear_signgd(backend: str, bytes, timesteps, weight, bias, amplitude, *fuse
     """``fused`` is what :func:`neurons_of` takes behind the timesteps."""
     launch = launcher(backend)
     tile = launch.tile_of(weight.shape[1], weight.shape[0], timesteps, fused=True)
-    launch.run_signgd(linear_product(bytes, weight, bias, amplitude, tile), neurons_of(timesteps, *fused))
+    launch.run_signgd(linear_product(backend, bytes, weight, bias, amplitude, tile), neurons_of(timesteps, *fused))
 
 
 def convolution(
@@ -247,6 +257,7 @@ def convolution(
         channels = slice(group * inputs, (group + 1) * inputs)
         members = slice(group * outputs, (group + 1) * outputs)
         part = convolution_product(
+            backend,
             bytes[:, :, channels],
             weight[members],
             None if bias is None else bias[members],
@@ -260,7 +271,7 @@ def convolution(
 def convolution_signgd(backend: str, bytes, timesteps, weight, bias, amplitude, geometry, *fused) -> None:
     launch = launcher(backend)
     tile = launch.tile_of(weight.shape[1], weight.shape[0], timesteps, fused=True)
-    product = convolution_product(bytes, weight, bias, amplitude, geometry, tile)
+    product = convolution_product(backend, bytes, weight, bias, amplitude, geometry, tile)
     launch.run_signgd(product, neurons_of(timesteps, *fused))
 
 

@@ -10,17 +10,112 @@ import triton.language as tl
 
 from ..neuron.triton_steps import signgd_step
 
-__all__ = ["product_kernel", "product_signgd_kernel"]
+__all__ = ["product_kernel", "product_signgd_kernel", "weight_kernel"]
+
+LARGEST_FLOAT = tl.constexpr(3.4028234663852886e38)
+
+
+@triton.jit
+def power_of_two(exponent):
+    return ((exponent + 127) << 23).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def weights_of_output(
+    p_weight,
+    channel_stride,
+    tap_stride,
+    p_amplitude,
+    channels,
+    tap_channels,
+    inputs,
+    start,
+    UNIFORM: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """A run of an output's inputs in the order of the product, with 0 for those that pad a tap."""
+    k = start + tl.arange(0, BLOCK)
+    tap = k // tap_channels
+    c = k - tap * tap_channels
+    alive = (k < inputs) & (c < channels)
+    value = tl.load(p_weight + c * channel_stride + tap * tap_stride, mask=alive, other=0.0).to(tl.float32)
+    if not UNIFORM:
+        value = value * tl.load(p_amplitude + c, mask=alive, other=0.0)
+    return value
+
+
+WEIGHT = ["p_weight", "output_stride", "channel_stride", "tap_stride", "p_amplitude", "p_bias", "p_values"]
+WEIGHT += ["part_stride", "p_multiplier", "p_bias_out", "outputs", "channels", "tap_channels", "inputs", "lowest"]
+
+
+@triton.jit(do_not_specialize=WEIGHT)
+def weight_kernel(
+    p_weight,
+    output_stride: tl.int64,
+    channel_stride: tl.int64,
+    tap_stride: tl.int64,
+    p_amplitude,
+    p_bias,
+    p_values,
+    part_stride: tl.int64,
+    p_multiplier,
+    p_bias_out,
+    outputs: tl.int64,
+    channels: tl.int64,
+    tap_channels: tl.int64,
+    inputs: tl.int64,
+    lowest: tl.int64,
+    UNIFORM: tl.constexpr,
+    PARTS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """The float16 weights of an output, see ``Weights``; 0 behind the last output."""
+    n = tl.program_id(0).to(tl.int64)
+    p_weight += tl.minimum(n, outputs - 1) * output_stride
+    inputs_here = tl.where(n < outputs, inputs, 0)
+    size = tl.zeros([BLOCK], tl.float32)
+    for start in range(0, inputs_here, BLOCK):
+        value = weights_of_output(
+            p_weight, channel_stride, tap_stride, p_amplitude, channels, tap_channels, inputs_here, start,
+            UNIFORM, BLOCK,
+        )  # fmt: skip
+        size = tl.maximum(size, tl.where(tl.abs(value) <= LARGEST_FLOAT, tl.abs(value), 0.0))
+    biased = tl.max(size, 0).to(tl.int32, bitcast=True) >> 23
+    exponent = tl.minimum(tl.maximum(141 - biased, lowest.to(tl.int32)), 126)
+    factor = power_of_two(exponent)
+    for start in range(0, inputs, BLOCK):
+        rest = factor * weights_of_output(
+            p_weight, channel_stride, tap_stride, p_amplitude, channels, tap_channels, inputs_here, start,
+            UNIFORM, BLOCK,
+        )  # fmt: skip
+        k = start + tl.arange(0, BLOCK)
+        for part in tl.static_range(PARTS):
+            rounded = rest.to(tl.float16)
+            tl.store(p_values + part * part_stride + n * inputs + k, rounded, mask=k < inputs)
+            given = rounded.to(tl.float32)
+            rest = tl.where(tl.abs(given) <= LARGEST_FLOAT, rest - given, 0.0)
+    multiplier = power_of_two(-exponent)
+    if UNIFORM and p_amplitude is not None:
+        multiplier = multiplier * tl.load(p_amplitude)
+    tl.store(p_multiplier + n, multiplier)
+    bias = 0.0
+    if p_bias is not None:
+        bias = tl.load(p_bias + n, mask=n < outputs, other=0.0)
+    tl.store(p_bias_out + n, bias)
 
 
 @triton.jit
 def sums_of_a_group(
     p_bytes,  # [BLOCK_M] rows of the byte group
-    p_taps,
+    kernel_width,
+    tap_y_stride,
+    tap_x_stride,
+    tap_blocks,
     p_weight,
     part_stride,
     first_output,
     inputs,
+    WINDOWS: tl.constexpr,
     PARTS: tl.constexpr,
     STEPS: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -38,11 +133,10 @@ def sums_of_a_group(
     sums = ()
     for _ in tl.static_range(STEPS):
         sums += (tl.zeros([BLOCK_M, BLOCK_N], tl.float32),)
+    start = tap_blocks * 0
+    tap_block = tap_blocks * 0
+    tap_x = tap_blocks * 0
     for block in range(0, inputs // BLOCK_K):
-        if p_taps is None:
-            start = block * BLOCK_K
-        else:
-            start = tl.load(p_taps + block)
         bits = tl.load(tl.multiple_of(p_bytes + start, (1, 16))).to(tl.int16)
         for part in tl.static_range(PARTS):
             b_weight = tl.load(p_weight + part * part_stride + block * BLOCK_K)
@@ -50,6 +144,14 @@ def sums_of_a_group(
             for s in tl.static_range(STEPS):
                 added += (tl.dot((bits & (1 << s)).to(tl.float16, bitcast=True), b_weight, sums[s]),)
             sums = added
+        start += BLOCK_K
+        if WINDOWS:  # to the next tap, in this row of the window or the next
+            tap_block += 1
+            start += tl.where(tap_block == tap_blocks, tap_x_stride - tap_blocks * BLOCK_K, 0)
+            tap_x += tl.where(tap_block == tap_blocks, 1, 0)
+            tap_block = tl.where(tap_block == tap_blocks, 0, tap_block)
+            start += tl.where(tap_x == kernel_width, tap_y_stride - kernel_width * tap_x_stride, 0)
+            tap_x = tl.where(tap_x == kernel_width, 0, tap_x)
     return sums
 
 
@@ -68,13 +170,25 @@ def tile_of(outputs, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
 
 
 @triton.jit
-def row_offsets(p_rows, row_stride, first_row, rows, BLOCK_M: tl.constexpr):
+def row_offsets(
+    height,
+    width,
+    sample_stride,
+    y_stride,
+    x_stride,
+    first_row,
+    rows,
+    WINDOWS: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+):
     """Where the rows of a tile begin in a byte group; past the last one, the last one again."""
     row = tl.minimum(first_row + tl.arange(0, BLOCK_M), rows - 1)
-    if p_rows is None:
-        offset = row * row_stride
+    if WINDOWS:
+        line = row // width
+        sample = line // height
+        offset = sample * sample_stride + (line - sample * height) * y_stride + (row - line * width) * x_stride
     else:
-        offset = tl.load(p_rows + row)
+        offset = row * sample_stride
     return offset
 
 
@@ -93,16 +207,24 @@ def pointers_of(p_data, row_stride, first_row, first_output, BLOCK_M: tl.constex
     return p_data + (first_row * row_stride + first_output) + (m[:, None] + tl.arange(0, BLOCK_N)[None, :])
 
 
-SIZES = ["group_stride", "row_stride", "part_stride", "out_step", "out_row", "timesteps", "rows", "outputs", "inputs"]
+PRODUCT = ["p_bytes", "group_stride", "height", "width", "sample_stride", "y_stride", "x_stride", "kernel_width"]
+PRODUCT += ["tap_y_stride", "tap_x_stride", "tap_blocks", "p_weight", "part_stride", "p_multiplier", "p_bias"]
+SIZES = ["timesteps", "rows", "outputs", "inputs"]
 
 
-@triton.jit(do_not_specialize=["p_bytes", "p_rows", "p_taps", "p_weight", "p_multiplier", "p_bias", "p_out", *SIZES])
+@triton.jit(do_not_specialize=[*PRODUCT, "p_out", "out_step", "out_row", *SIZES])
 def product_kernel(
     p_bytes,
     group_stride: tl.int64,
-    p_rows,
-    row_stride: tl.int64,
-    p_taps,
+    height: tl.int64,
+    width: tl.int64,
+    sample_stride: tl.int64,
+    y_stride: tl.int64,
+    x_stride: tl.int64,
+    kernel_width: tl.int64,
+    tap_y_stride: tl.int64,
+    tap_x_stride: tl.int64,
+    tap_blocks: tl.int64,
     p_weight,
     part_stride: tl.int64,
     p_multiplier,
@@ -114,6 +236,7 @@ def product_kernel(
     rows: tl.int64,
     outputs: tl.int64,
     inputs: tl.int64,
+    WINDOWS: tl.constexpr,
     PARTS: tl.constexpr,
     STEPS: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -123,13 +246,18 @@ def product_kernel(
     """The currents of a tile of rows and outputs for the steps of one byte group."""
     first_row, first_output = tile_of(outputs, BLOCK_M, BLOCK_N)
     group = tl.program_id(1).to(tl.int64)
+    starts = row_offsets(height, width, sample_stride, y_stride, x_stride, first_row, rows, WINDOWS, BLOCK_M)
     sums = sums_of_a_group(
-        p_bytes + group * group_stride + row_offsets(p_rows, row_stride, first_row, rows, BLOCK_M),
-        p_taps,
+        p_bytes + group * group_stride + starts,
+        kernel_width,
+        tap_y_stride,
+        tap_x_stride,
+        tap_blocks,
         p_weight,
         part_stride,
         first_output,
         inputs,
+        WINDOWS,
         PARTS,
         STEPS,
         BLOCK_M,
@@ -147,18 +275,23 @@ def product_kernel(
             tl.store(p_out + t * out_step, current_of(sums[s], multiplier, bias, s), mask=alive)
 
 
-PRODUCT = ["p_bytes", "group_stride", "p_rows", "row_stride", "p_taps", "p_weight", "part_stride", "p_multiplier"]
 FIELDS = [f"{kind}_{name}" for name in ("offset", "x", "scale", "a", "b", "v") for kind in ("p", "row")]
-OUTPUT = ["p_bias", "p_eta", "p_train", "p_x_out", "p_v_out", "timesteps", "rows", "outputs", "inputs"]
+OUTPUT = ["p_eta", "p_train", "p_x_out", "p_v_out"]
 
 
-@triton.jit(do_not_specialize=[*PRODUCT, *FIELDS, *OUTPUT])
+@triton.jit(do_not_specialize=[*PRODUCT, *FIELDS, *OUTPUT, *SIZES])
 def product_signgd_kernel(
     p_bytes,
     group_stride: tl.int64,
-    p_rows,
-    row_stride: tl.int64,
-    p_taps,
+    height: tl.int64,
+    width: tl.int64,
+    sample_stride: tl.int64,
+    y_stride: tl.int64,
+    x_stride: tl.int64,
+    kernel_width: tl.int64,
+    tap_y_stride: tl.int64,
+    tap_x_stride: tl.int64,
+    tap_blocks: tl.int64,
     p_weight,
     part_stride: tl.int64,
     p_multiplier,
@@ -184,6 +317,7 @@ def product_signgd_kernel(
     outputs: tl.int64,
     inputs: tl.int64,
     H: tl.constexpr,
+    WINDOWS: tl.constexpr,
     PARTS: tl.constexpr,
     STEPS: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -199,16 +333,20 @@ def product_signgd_kernel(
     alive = alive_of(first_row, first_output, rows, outputs, BLOCK_M, BLOCK_N)
     b_x = tl.load(pointers_of(p_x, row_x, first_row, first_output, BLOCK_M, BLOCK_N), mask=alive, other=0.0)
     b_v = tl.load(pointers_of(p_v, row_v, first_row, first_output, BLOCK_M, BLOCK_N), mask=alive, other=0.0)
-    starts = row_offsets(p_rows, row_stride, first_row, rows, BLOCK_M)
+    starts = row_offsets(height, width, sample_stride, y_stride, x_stride, first_row, rows, WINDOWS, BLOCK_M)
     n = tl.arange(0, BLOCK_N)
     for group in tl.range(0, (timesteps + 7) // 8, disable_licm=True):
         sums = sums_of_a_group(
             p_bytes + group * group_stride + starts,
-            p_taps,
+            kernel_width,
+            tap_y_stride,
+            tap_x_stride,
+            tap_blocks,
             p_weight,
             part_stride,
             first_output,
             inputs,
+            WINDOWS,
             PARTS,
             STEPS,
             BLOCK_M,

@@ -9,10 +9,10 @@ import triton
 from torch import Tensor
 
 from ...triton_activations import TRITON_ACTIVATIONS
-from .tensor_cores import Neurons, Product
-from .triton_kernel import product_kernel, product_signgd_kernel
+from .tensor_cores import Neurons, Product, Weights, is_uniform
+from .triton_kernel import product_kernel, product_signgd_kernel, weight_kernel
 
-__all__ = ["FUSES_RESIDUAL", "run", "run_signgd", "tile_of"]
+__all__ = ["FUSES_RESIDUAL", "prepare", "run", "run_signgd", "tile_of"]
 
 FUSES_RESIDUAL = False
 
@@ -47,11 +47,36 @@ def check_row(elements: int, product: Product) -> None:
         raise ValueError(f"weight: the triton backend takes up to 2**25 - 1 outputs, got {elements}")
 
 
+def prepare(weight: Tensor, amplitude: Tensor | None, bias: Tensor | None, tap_inputs: int, weights: Weights) -> None:
+    outputs, channels, _ = weight.shape
+    parts, padded, inputs = weights.values.shape
+    uniform = is_uniform(amplitude)
+    with on_device(weight):
+        weight_kernel[(padded,)](
+            *(weight, *weight.stride(), amplitude, bias),
+            *(weights.values, weights.values.stride(0), weights.multiplier, weights.bias),
+            *(outputs, channels, tap_inputs, inputs),
+            # float16 weights as they are fit as they are: scaled down, the smallest would not.
+            0 if weight.dtype == torch.float16 and uniform else -126,
+            UNIFORM=uniform,
+            PARTS=parts,
+            BLOCK=1024,
+            **OPTIONS,
+        )
+
+
 def operands_of(product: Product) -> tuple:
     """The arguments of both kernels up to the bias."""
-    where = (product.row_offsets, product.row_stride, product.block_offsets)
-    weights = (product.parts, product.parts.stride(0), product.multiplier, product.bias)
-    return product.bytes, product.bytes.stride(0), *where, *weights
+    bytes, windows, (values, multiplier, bias) = product.bytes, product.windows, product.weights
+    places = windows._asdict()
+    places.pop("taps")  # the inputs say how many there are
+    return bytes, bytes.stride(0), *places.values(), values, values.stride(0), multiplier, bias
+
+
+def constants_of(product: Product) -> dict:
+    """The constants of both kernels, apart from the activation."""
+    windows = product.windows.taps > 1 or product.windows.width > 1 or product.windows.height > 1
+    return {"WINDOWS": windows, "PARTS": len(product.weights.values), **product.tile, **OPTIONS}
 
 
 def tiles_of(product: Product, outputs: int) -> int:
@@ -70,10 +95,8 @@ def run(product: Product, out: Tensor) -> None:
             timesteps,
             rows,
             outputs,
-            product.parts.shape[2],
-            PARTS=len(product.parts),
-            **product.tile,
-            **OPTIONS,
+            product.weights.values.shape[2],
+            **constants_of(product),
         )
 
 
@@ -90,9 +113,7 @@ def run_signgd(product: Product, neurons: Neurons) -> None:
             neurons.timesteps,
             product.rows,
             neurons.outputs,
-            product.parts.shape[2],
+            product.weights.values.shape[2],
             H=TRITON_ACTIVATIONS[neurons.activation].function,
-            PARTS=len(product.parts),
-            **product.tile,
-            **OPTIONS,
+            **constants_of(product),
         )
