@@ -204,6 +204,7 @@ PYBIND11_MODULE(_C, module) {
     define(module, "vector", vector_problem, vector_cpu, SNN_IF_CUDA(vector_cuda));
     define(module, "spike_weight", spike_weight_problem, nullptr, SNN_IF_CUDA(spike_weight_cuda));
     define(module, "spike_current", spike_current_problem, nullptr, SNN_IF_CUDA(spike_current_cuda));
+    define(module, "spike_event", spike_current_problem, nullptr, SNN_IF_CUDA(spike_event_cuda));
     define(module, "spike_neuron", spike_neuron_problem, nullptr, SNN_IF_CUDA(spike_neuron_cuda));
     module.def("prefer_huge_pages", [](Address data, size_t bytes) { prefer_huge_pages(pointer<void>(data), bytes); });
     module.def("spike_gemm_cpu", &run_spike_gemm);

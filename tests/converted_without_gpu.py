@@ -14,7 +14,7 @@ from models import images
 from snn_convert import convert
 from snn_kernels import SpikeTrain
 from snn_kernels.backends import FASTEST_FIRST
-from snn_kernels.ops.spike_gemm import tensor_cores
+from snn_kernels.ops.spike_gemm import gpu
 from snn_kernels.schedules import Exponential
 from test_convert_packed import Attending, Mixer, Shortcuts, assert_agrees_with_the_oracle
 
@@ -35,11 +35,11 @@ def products(monkeypatch) -> list[str]:
     taken = []
 
     def recorded(name):
-        original = getattr(tensor_cores, name)
+        original = getattr(gpu, name)
         return lambda *arguments: taken.append(name) or original(*arguments)
 
     for name in ("linear", "linear_signgd", "convolution", "convolution_signgd"):
-        monkeypatch.setattr(tensor_cores, name, recorded(name))
+        monkeypatch.setattr(gpu, name, recorded(name))
     return taken
 
 

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import snn_kernels as sk
 from cuda_kernels import kernels_of
-from snn_kernels.ops.spike_gemm.tensor_cores import convolution, launcher
+from snn_kernels.ops.spike_gemm.gpu import convolution, launcher
 from test_spike_gemm import (
     FIELDS,
     GEOMETRIES,
@@ -201,10 +201,56 @@ def test_fused_state_is_passed_on_over_several_tiles():
     assert torch.equal(sk.signgd(current, eta, "relu", **options)[0].bytes, whole.bytes)
 
 
+def added_in_order(train: sk.SpikeTrain, weight: torch.Tensor, bias: torch.Tensor, multiplier=1.0) -> torch.Tensor:
+    """``[T, rows, N]``: what fires of ``[T, rows, K]`` adds its weights ``[N, K]`` one after the other."""
+    total = torch.zeros(train.timesteps, train.shape[0], len(weight))
+    for spikes, column in zip(train.unpack(torch.bool).unbind(-1), weight.float().t()):
+        total = torch.where(spikes.unsqueeze(-1), total + column, total)
+    return total * multiplier + bias
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("timesteps", "rows", "inputs", "outputs"), [(1, 1, 1, 1), (7, 3, 33, 17), (9, 2, 20, 132)])
+def test_events_are_added_in_order(timesteps, rows, inputs, outputs, dtype):
+    """So CUDA and Triton give the same bits."""
+    weight, bias = random(outputs, inputs).to(dtype), random(outputs)
+    options = {"method": "event", "backend": BACKEND}
+    for density in (0.03, 0.5):
+        train = sk.pack(random(timesteps, rows, inputs, seed=5).abs() < density)
+        output = sk.spike_linear(train, weight, bias, **options)
+        assert torch.equal(output, added_in_order(train, weight, bias))
+        output = sk.spike_linear(train, weight, bias, amplitude=0.3, **options)
+        assert torch.equal(output, added_in_order(train, weight, bias, torch.tensor(0.3)))
+        amplitude = random(inputs, seed=3)
+        output = sk.spike_linear(train, weight, bias, amplitude=amplitude, **options)
+        assert torch.equal(output, added_in_order(train, weight.float() * amplitude, bias))
+        of_row = random(rows, 1, seed=4)
+        output = sk.spike_linear(train, weight, bias, amplitude=of_row, **options)
+        assert torch.equal(output, added_in_order(train, weight, torch.zeros(())) * of_row + bias)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_events_in_windows(geometry):
+    groups = geometry.get("groups", 1)
+    train, weight, bias = random_train(9, 1, 4, 5, 6), random(8, 4 // groups, 3, 3), random(8)
+    wanted = F.conv2d(train.unpack().flatten(0, 1).double(), weight.double(), bias.double(), **geometry)
+    output = sk.spike_conv2d(train, weight, bias, **geometry, method="event", backend=BACKEND)
+    assert_like_a_float32_product(output, wanted.unflatten(0, (9, 1)), weight[0].numel())
+
+
+def test_only_what_fires_is_read():
+    train = random_train(9, 3, 40)
+    train.bytes[:, :, ::3] = 0
+    weight = random(5, 40)
+    weight[:, ::3] = torch.nan
+    output = sk.spike_linear(train, weight, method="event", backend=BACKEND)
+    assert torch.equal(output, added_in_order(train, weight, torch.zeros(())))
+    assert output.isfinite().all()
+
+
 def test_a_method_that_is_not_there_is_refused():
-    for method in ("event", "unpack"):
-        with pytest.raises(ValueError, match=f"method: the {BACKEND} backend has auto, dense; got '{method}'"):
-            sk.spike_linear(random_train(8, 2, 4), random(3, 4), method=method, backend=BACKEND)
+    with pytest.raises(ValueError, match=f"method: the {BACKEND} backend has auto, dense, event; got 'unpack'"):
+        sk.spike_linear(random_train(8, 2, 4), random(3, 4), method="unpack", backend=BACKEND)
     train, weight = random_train(8, 2, 4), random(3, 4)
     named = sk.spike_linear(train, weight, method="dense", backend=BACKEND)
     assert torch.equal(named, sk.spike_linear(train, weight, backend=BACKEND))
@@ -252,6 +298,8 @@ def test_a_call_is_two_launches_or_four(monkeypatch):
         launches.clear()
         out = torch.empty(9, 2, 2 + 2 * padding, 3 + 2 * padding, 20).permute(0, 1, 4, 2, 3)
         with Operations() as operations:
-            convolution(BACKEND, train.bytes, 9, weight, bias, None, ([1, 1], [padding, padding], [1, 1]), 1, out)
+            convolution(
+                BACKEND, "dense", train.bytes, 9, weight, bias, None, ([1, 1], [padding, padding], [1, 1]), 1, out
+            )
         assert launches == ["prepare", "run"]
         assert operations.seen == copies

@@ -16,7 +16,12 @@ if os.environ.get("TRITON_INTERPRET") == "1":
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
-from snn_kernels.ops.spike_gemm.triton_kernel import product_kernel, product_signgd_kernel, weight_kernel  # noqa: E402
+from snn_kernels.ops.spike_gemm.triton_kernel import (  # noqa: E402
+    event_kernel,
+    product_kernel,
+    product_signgd_kernel,
+    weight_kernel,
+)
 from snn_kernels.ops.spike_gemm.triton_launch import OPTIONS, tile_of  # noqa: E402
 from snn_kernels.triton_activations import TRITON_ACTIVATIONS  # noqa: E402
 
@@ -95,6 +100,16 @@ def test_the_kernel_that_prepares_weights_compiles(dtype, capability, tmp_path):
     assert_spills_nothing(kernel, tmp_path)
 
 
+@pytest.mark.parametrize("capability", [80, 90, 100])
+@pytest.mark.parametrize("windows", [False, True])
+def test_the_kernel_of_events_compiles(windows, capability, tmp_path):
+    constants = {"WINDOWS": windows, "BLOCK_N": 512, "BLOCK_K": 4}
+    kernel = compiled(event_kernel, capability, constants, p_weight="*fp32")
+    assert not re.search(r"\bfma\.", kernel.asm["ptx"])
+    assert ".ftz" not in kernel.asm["ptx"]
+    assert_spills_nothing(kernel, tmp_path)
+
+
 def assert_spills_nothing(kernel, folder: Path) -> None:
     tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
     if not tool.exists():
@@ -107,7 +122,7 @@ def assert_spills_nothing(kernel, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "kernel", [weight_kernel, product_kernel, product_signgd_kernel], ids=lambda kernel: kernel.__name__
+    "kernel", [weight_kernel, product_kernel, product_signgd_kernel, event_kernel], ids=lambda kernel: kernel.__name__
 )
 def test_nothing_recompiles_for_a_length_or_a_size(kernel):
     for parameter in kernel.params:

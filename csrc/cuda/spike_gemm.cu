@@ -12,6 +12,14 @@ int64_t tiles_of(const SpikeProduct& p) {
     return (p.rows + kBlockRows - 1) / kBlockRows * ((p.outputs + kOutputBlock - 1) / kOutputBlock);
 }
 
+int64_t groups_of(const SpikeCurrentProblem& p) { return (p.product.timesteps + kStepsPerByte - 1) / kStepsPerByte; }
+
+// Whether the currents of neighbouring outputs can be written kRun at a time.
+bool writes_runs(const SpikeCurrentProblem& p) {
+    return p.product.outputs % kRun == 0 && aligned_to(p.current, 16) && p.step_stride % kRun == 0 &&
+           p.row_stride % kRun == 0;
+}
+
 template <class Model>
 void run(const SpikeNeuronProblem& p, cudaStream_t stream) {
     bool whole = p.product.outputs % kRun == 0 && aligned_to(p.x_out, 16) && aligned_to(p.v_out, 16) &&
@@ -45,12 +53,19 @@ void spike_weight_cuda(const SpikeWeightProblem& problem, void* stream) {
 }
 
 void spike_current_cuda(const SpikeCurrentProblem& problem, void* stream) {
+    using namespace cuda;
+    launch("spike_current", spike_current_kernel, tiles_of(problem.product) * groups_of(problem),
+           static_cast<cudaStream_t>(stream), problem, writes_runs(problem));
+}
+
+void spike_event_cuda(const SpikeCurrentProblem& problem, void* stream) {
+    using namespace cuda;
     const SpikeProduct& p = problem.product;
-    const int64_t groups = (p.timesteps + kStepsPerByte - 1) / kStepsPerByte;
-    const bool whole = p.outputs % cuda::kRun == 0 && cuda::aligned_to(problem.current, 16) &&
-                       problem.step_stride % cuda::kRun == 0 && problem.row_stride % cuda::kRun == 0;
-    cuda::launch("spike_current", cuda::spike_current_kernel, cuda::tiles_of(p) * groups,
-                 static_cast<cudaStream_t>(stream), problem, whole);
+    const int64_t tiles = (p.rows + kEventRows - 1) / kEventRows * ((p.outputs + kEventOutputs - 1) / kEventOutputs);
+    const bool whole =
+        writes_runs(problem) && aligned_to(p.weight, 16) && aligned_to(p.multiplier, 16) && aligned_to(p.bias, 16);
+    launch("spike_event", spike_event_kernel, tiles * groups_of(problem), static_cast<cudaStream_t>(stream), problem,
+           whole);
 }
 
 void spike_neuron_cuda(const SpikeNeuronProblem& problem, void* stream) {

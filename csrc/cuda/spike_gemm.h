@@ -93,6 +93,9 @@ struct SpikeNeuronProblem {
 // Launch on `stream` (a cudaStream_t) of the current device; throw std::runtime_error with CUDA's own message.
 void spike_weight_cuda(const SpikeWeightProblem& problem, void* stream);
 void spike_current_cuda(const SpikeCurrentProblem& problem, void* stream);
+// Event-driven: of weights float32 [input, output], inputs of a tap in whole blocks, and of trains whose distances are
+// multiples of 16.
+void spike_event_cuda(const SpikeCurrentProblem& problem, void* stream);
 void spike_neuron_cuda(const SpikeNeuronProblem& problem, void* stream);
 
 }  // namespace snn

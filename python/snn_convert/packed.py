@@ -19,7 +19,7 @@ from snn_kernels import (
     spike_linear_signgd,
 )
 from snn_kernels.backends import C, choose
-from snn_kernels.ops.spike_gemm.checks import TENSOR_CORE_BACKENDS, is_by_neuron, pair
+from snn_kernels.ops.spike_gemm.checks import GPU_BACKENDS, is_by_neuron, pair
 from snn_kernels.ops.spike_gemm.cpu import resolve_method, takes_scaled
 from snn_kernels.ops.spike_gemm.rows import convolution_shape
 
@@ -165,7 +165,7 @@ class Product:
         return self._dense
 
     def _resolved_method(self) -> str:
-        if self._by_neuron or _on_tensor_cores(self.weight):
+        if self._by_neuron or _on_gpu(self.weight):
             return "dense"
         rows = math.prod(self.shape[1:]) // len(self.weight)
         groups = self.geometry[3] if self.geometry else 1
@@ -259,9 +259,9 @@ def _by_parameters(node: fx.Node, source: fx.Node) -> bool:
     return all(other is source or other.op == "get_attr" for other in node.all_input_nodes)
 
 
-def _on_tensor_cores(tensor: Tensor) -> bool:
+def _on_gpu(tensor: Tensor) -> bool:
     """Whether packed products of operands beside this one are taken by a GPU's kernels."""
-    return choose(None, tensor.device) in TENSOR_CORE_BACKENDS
+    return choose(None, tensor.device) in GPU_BACKENDS
 
 
 def _takes_trains(node: fx.Node, values: Mapping[fx.Node, Any]) -> bool:
@@ -269,7 +269,7 @@ def _takes_trains(node: fx.Node, values: Mapping[fx.Node, Any]) -> bool:
     if node.target not in PRODUCTS:
         return False
     weight = values[node.args[1]]
-    if _on_tensor_cores(weight):  # where a group of channels is a launch of its own
+    if _on_gpu(weight):  # where a group of channels is a launch of its own
         return argument(node, 6, "groups", 1) == 1
     return choose(None, weight.device) == "cpu" and C.isa != "portable"
 
@@ -285,7 +285,7 @@ def _amplitude_of_product(node: fx.Node, scale: Tensor) -> Tensor | None:
     low, high = scale.aminmax(dim=-1, keepdim=True)
     if node.target is aten.linear.default and torch.equal(low, high):
         return low.contiguous()
-    return None if _on_tensor_cores(scale) else scale.contiguous()
+    return None if _on_gpu(scale) else scale.contiguous()
 
 
 def _amplitude_in_sum(

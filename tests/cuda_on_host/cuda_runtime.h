@@ -45,6 +45,8 @@ inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selection) {
     return chosen;
 }
 
+inline int __ffs(int word) { return __builtin_ffs(word); }
+
 inline dim3 blockIdx, threadIdx;
 
 template <class T>

@@ -21,6 +21,8 @@ PYBIND11_MODULE(_cuda_on_host, module) {
            nullptr);
     define(module, "spike_current", spike_current_problem, without_threads<SpikeCurrentProblem, spike_current_cuda>,
            nullptr);
+    define(module, "spike_event", spike_current_problem, without_threads<SpikeCurrentProblem, spike_event_cuda>,
+           nullptr);
     define(module, "spike_neuron", spike_neuron_problem, without_threads<SpikeNeuronProblem, spike_neuron_cuda>,
            nullptr);
     module.def("last_thread_first", [](bool reverse) { cuda_on_host::last_thread_first = reverse; });

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ...layout import empty_steps
 from ...spike_train import SpikeTrain
-from . import tensor_cores
+from . import gpu
 from .checks import (
-    TENSOR_CORE_BACKENDS,
+    GPU_BACKENDS,
     check_method,
     checked_convolution,
     checked_linear,
@@ -51,8 +51,8 @@ def spike_linear(
         method: ``dense`` (sums of five inputs looked up in registers), ``event`` (only the weights of inputs that fire
             are read), ``unpack`` (PyTorch's own product of the dense spikes) or ``auto``: ``unpack`` for fewer than 8
             rows; else ``event`` for at least 128 outputs (48 of a convolution with windows) where less than 8% of the
-            bits are 1 (with AVX2 24%, without either 5%); else ``dense`` with AVX-512 or AVX2; else ``unpack``. The
-            ``cuda`` and ``triton`` backends have ``dense`` alone, on tensor cores, which ``auto`` takes. With an
+            bits are 1 (with AVX2 24%, without either 5%); else ``dense`` with AVX-512 or AVX2; else ``unpack``. On a
+            GPU ``dense`` is on tensor cores and ``auto`` takes it: counting spikes would wait for the GPU. With an
             amplitude for each neuron there are ``dense``, on the ``cpu`` backend and where the samples (dimension 0)
             have the same, and ``unpack``; ``auto`` takes ``dense`` for at least 16 steps of samples and 16 outputs, if
             there is AVX2.
@@ -183,8 +183,8 @@ def _linear(bytes, timesteps, weight, bias, amplitude, method, backend):
         return out
     if backend == "reference" or of_neuron:
         return linear_reference(bytes, timesteps, weight, bias, amplitude).contiguous()
-    if backend in TENSOR_CORE_BACKENDS:
-        return tensor_cores.linear(backend, bytes, timesteps, weight, bias, amplitude)
+    if backend in GPU_BACKENDS:
+        return gpu.linear(backend, method, bytes, timesteps, weight, bias, amplitude)
     rows = bytes.shape[1:-1].numel()
     method = resolve_method(method, bytes, timesteps, rows, weight)
     if method == "unpack":
@@ -207,9 +207,9 @@ def _conv2d(bytes, timesteps, weight, bias, amplitude, stride, padding, dilation
     if backend == "reference":
         return convolution_reference(bytes, timesteps, weight, bias, amplitude, *geometry, groups).contiguous()
     size = torch.Size(convolution_shape(bytes.shape[-2:], weight.shape[-2:], *geometry))
-    if backend in TENSOR_CORE_BACKENDS:
+    if backend in GPU_BACKENDS:
         out = _empty_currents(bytes, (timesteps, bytes.shape[1], weight.shape[0], *size), amplitude, backend)
-        tensor_cores.convolution(backend, bytes, timesteps, weight, bias, amplitude, geometry, groups, out)
+        gpu.convolution(backend, method, bytes, timesteps, weight, bias, amplitude, geometry, groups, out)
         return out
     rows = bytes.shape[1] * size.numel()
     method = resolve_method(method, bytes, timesteps, rows, weight, groups)

@@ -13,8 +13,8 @@ from ...spike_train import SpikeTrain
 from .rows import convolution_shape
 
 __all__ = [
+    "GPU_BACKENDS",
     "METHODS",
-    "TENSOR_CORE_BACKENDS",
     "check_method",
     "checked_amplitude",
     "checked_convolution",
@@ -27,8 +27,8 @@ __all__ = [
 ]
 
 METHODS = ("auto", "dense", "event", "unpack")
-TENSOR_CORE_BACKENDS = ("cuda", "triton")
-TENSOR_CORE_METHODS = ("auto", "dense")
+GPU_BACKENDS = ("cuda", "triton")
+GPU_METHODS = ("auto", "dense", "event")
 WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -53,7 +53,7 @@ def is_by_neuron(amplitude: Tensor | None, feature_dim: int) -> bool:
 
 def features_last(amplitude: Tensor | None, backend: str, feature_dim: int) -> bool:
     """Whether a product's outputs lie side by side: on tensor cores, and where they are the lanes of the kernel."""
-    return backend in TENSOR_CORE_BACKENDS or is_by_neuron(amplitude, feature_dim)
+    return backend in GPU_BACKENDS or is_by_neuron(amplitude, feature_dim)
 
 
 def check_method(method: str, backend: str, amplitude: Tensor | None, feature_dim: int, groups: int = 1) -> None:
@@ -115,8 +115,8 @@ def choose_product(method: str, backend: str | None, device: torch.device) -> st
     if backend is None and method == "unpack" and device.type != "cpu":
         return "reference"
     backend = choose(backend, device)
-    if backend in TENSOR_CORE_BACKENDS and method not in TENSOR_CORE_METHODS:
-        raise ValueError(f"method: the {backend} backend has {', '.join(TENSOR_CORE_METHODS)}; got {method!r}")
+    if backend in GPU_BACKENDS and method not in GPU_METHODS:
+        raise ValueError(f"method: the {backend} backend has {', '.join(GPU_METHODS)}; got {method!r}")
     return backend
 
 

@@ -1,13 +1,13 @@
-"""Launches of CUDA's spike products: see ``tensor_cores``."""
+"""Launches of CUDA's spike products: see ``gpu``."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from ...backends import run_extension
-from .tensor_cores import Neurons, Product, Weights, is_uniform
+from .gpu import Neurons, Product, Weights, is_uniform
 
-__all__ = ["FUSES_RESIDUAL", "prepare", "run", "run_signgd", "tile_of"]
+__all__ = ["FUSES_RESIDUAL", "prepare", "run", "run_events", "run_signgd", "tile_of"]
 
 FUSES_RESIDUAL = True
 
@@ -44,9 +44,13 @@ def product_of(product: Product, timesteps: int, outputs: int) -> tuple:
     )
 
 
-def run(product: Product, out: Tensor) -> None:
+def run(product: Product, out: Tensor, op: str = "spike_current") -> None:
     argument = product_of(product, len(out), out.shape[2])
-    run_extension("spike_current", (argument, out.data_ptr(), out.stride(0), out.stride(1)), out.device)
+    run_extension(op, (argument, out.data_ptr(), out.stride(0), out.stride(1)), out.device)
+
+
+def run_events(product: Product, out: Tensor) -> None:
+    run(product, out, "spike_event")
 
 
 def run_signgd(product: Product, neurons: Neurons) -> None:

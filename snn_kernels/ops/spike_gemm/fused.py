@@ -16,7 +16,7 @@ from ..neuron import run_neuron
 from ..neuron.extension import neuron_arguments
 from ..neuron.reference import Momentum, Operands, State
 from ..neuron.state import NeuronState
-from . import tensor_cores
+from . import gpu
 from .checks import checked_convolution, checked_linear, features_last, is_by_neuron, is_by_row
 from .cpu import product_arguments, takes_scaled
 from .residual import Residual, checked_residual
@@ -205,9 +205,9 @@ def _linear(bytes, timesteps, weight, bias, amplitude, residual, residual_amplit
     elif backend == "cpu" and timesteps and not of_neuron:
         product = product_arguments(linear_rows(bytes), timesteps, weight, bias, amplitude)
         _fused(product, timesteps, added, neuron, order, outputs)
-    elif tensor_cores.fuses(backend, added) and not of_neuron and not is_by_row(amplitude):
+    elif gpu.fuses(backend, added) and not of_neuron and not is_by_row(amplitude):
         product = (bytes, timesteps, weight, bias, amplitude)
-        tensor_cores.linear_signgd(backend, *product, added.by_feature(), neuron, order, outputs)
+        gpu.linear_signgd(backend, *product, added.by_feature(), neuron, order, outputs)
     else:
         current = torch.ops.snn_kernels.spike_linear(bytes, timesteps, weight, bias, amplitude, "auto", backend)
         _apart(added.added_to(current), neuron, outputs, backend)
@@ -229,9 +229,9 @@ def _convolution(bytes, timesteps, weight, bias, amplitude, residual, residual_a
         rows = convolution_rows(bytes, weight.shape[1], weight.shape[-2:], *geometry)
         product = product_arguments(rows, timesteps, weight, bias, amplitude)
         _fused(product, timesteps, added, neuron, order, outputs)
-    elif groups == 1 and tensor_cores.fuses(backend, added) and not of_neuron:
+    elif groups == 1 and gpu.fuses(backend, added) and not of_neuron:
         product = (bytes, timesteps, weight, bias, amplitude)
-        tensor_cores.convolution_signgd(backend, *product, geometry, added.by_feature(), neuron, order, outputs)
+        gpu.convolution_signgd(backend, *product, geometry, added.by_feature(), neuron, order, outputs)
     else:
         current = torch.ops.snn_kernels.spike_conv2d(
             bytes, timesteps, weight, bias, amplitude, *geometry, groups, "auto", backend

@@ -1,4 +1,4 @@
-"""Products of packed trains in Triton, alone and fused with the signGD neuron, on tensor cores: see ``tensor_cores``.
+"""Products of packed trains in Triton, alone and fused with the signGD neuron, on tensor cores: see ``gpu``.
 
 One tile of bytes serves the products of eight steps.
 """
@@ -10,7 +10,7 @@ import triton.language as tl
 
 from ..neuron.triton_steps import signgd_step
 
-__all__ = ["product_kernel", "product_signgd_kernel", "weight_kernel"]
+__all__ = ["event_kernel", "product_kernel", "product_signgd_kernel", "weight_kernel"]
 
 LARGEST_FLOAT = tl.constexpr(3.4028234663852886e38)
 
@@ -105,6 +105,30 @@ def weight_kernel(
 
 
 @triton.jit
+def next_block(
+    start,
+    tap_block,
+    tap_x,
+    kernel_width,
+    tap_y_stride,
+    tap_x_stride,
+    tap_blocks,
+    WINDOWS: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """Where the next block of inputs starts: in this tap or the next one, in this row of the window or the next."""
+    start += BLOCK_K
+    if WINDOWS:
+        tap_block += 1
+        start += tl.where(tap_block == tap_blocks, tap_x_stride - tap_blocks * BLOCK_K, 0)
+        tap_x += tl.where(tap_block == tap_blocks, 1, 0)
+        tap_block = tl.where(tap_block == tap_blocks, 0, tap_block)
+        start += tl.where(tap_x == kernel_width, tap_y_stride - kernel_width * tap_x_stride, 0)
+        tap_x = tl.where(tap_x == kernel_width, 0, tap_x)
+    return start, tap_block, tap_x
+
+
+@triton.jit
 def sums_of_a_group(
     p_bytes,  # [BLOCK_M] rows of the byte group
     kernel_width,
@@ -134,8 +158,8 @@ def sums_of_a_group(
     for _ in tl.static_range(STEPS):
         sums += (tl.zeros([BLOCK_M, BLOCK_N], tl.float32),)
     start = tap_blocks * 0
-    tap_block = tap_blocks * 0
-    tap_x = tap_blocks * 0
+    tap_block = start
+    tap_x = start
     for block in range(0, inputs // BLOCK_K):
         bits = tl.load(tl.multiple_of(p_bytes + start, (1, 16))).to(tl.int16)
         for part in tl.static_range(PARTS):
@@ -144,14 +168,9 @@ def sums_of_a_group(
             for s in tl.static_range(STEPS):
                 added += (tl.dot((bits & (1 << s)).to(tl.float16, bitcast=True), b_weight, sums[s]),)
             sums = added
-        start += BLOCK_K
-        if WINDOWS:  # to the next tap, in this row of the window or the next
-            tap_block += 1
-            start += tl.where(tap_block == tap_blocks, tap_x_stride - tap_blocks * BLOCK_K, 0)
-            tap_x += tl.where(tap_block == tap_blocks, 1, 0)
-            tap_block = tl.where(tap_block == tap_blocks, 0, tap_block)
-            start += tl.where(tap_x == kernel_width, tap_y_stride - kernel_width * tap_x_stride, 0)
-            tap_x = tl.where(tap_x == kernel_width, 0, tap_x)
+        start, tap_block, tap_x = next_block(
+            start, tap_block, tap_x, kernel_width, tap_y_stride, tap_x_stride, tap_blocks, WINDOWS, BLOCK_K
+        )
     return sums
 
 
@@ -376,3 +395,68 @@ def product_signgd_kernel(
         tl.store(p_tile, byte.to(tl.uint8), mask=alive)
     tl.store(pointers_of(p_x_out, outputs, first_row, first_output, BLOCK_M, BLOCK_N), b_x, mask=alive)
     tl.store(pointers_of(p_v_out, outputs, first_row, first_output, BLOCK_M, BLOCK_N), b_v, mask=alive)
+
+
+@triton.jit(do_not_specialize=[*PRODUCT, "p_out", "out_step", "out_row", *SIZES])
+def event_kernel(
+    p_bytes,
+    group_stride: tl.int64,
+    height: tl.int64,
+    width: tl.int64,
+    sample_stride: tl.int64,
+    y_stride: tl.int64,
+    x_stride: tl.int64,
+    kernel_width: tl.int64,
+    tap_y_stride: tl.int64,
+    tap_x_stride: tl.int64,
+    tap_blocks: tl.int64,
+    p_weight,
+    part_stride: tl.int64,
+    p_multiplier,
+    p_bias,
+    p_out,
+    out_step: tl.int64,
+    out_row: tl.int64,
+    timesteps: tl.int64,
+    rows: tl.int64,
+    outputs: tl.int64,
+    inputs: tl.int64,
+    WINDOWS: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """Event-driven: the currents of a row for the steps of one byte group, of float32 weights ``[K, N]``.
+
+    Four silent inputs are passed over together; the weights of an input that fires are read once for all its steps.
+    """
+    row, first_output = tile_of(outputs, 1, BLOCK_N)
+    group = tl.program_id(1).to(tl.int64)
+    p_bytes += group * group_stride
+    p_bytes += tl.max(row_offsets(height, width, sample_stride, y_stride, x_stride, row, rows, WINDOWS, BLOCK_M=1), 0)
+    n = first_output + tl.arange(0, BLOCK_N)
+    sums = ()
+    for _ in tl.static_range(8):
+        sums += (tl.zeros([BLOCK_N], tl.float32),)
+    start = tap_blocks * 0
+    tap_block = start
+    tap_x = start
+    for first in range(0, inputs, BLOCK_K):
+        word = tl.load(tl.multiple_of(p_bytes + start, BLOCK_K).to(tl.pointer_type(tl.int32)))
+        if word != 0:
+            for k in tl.static_range(BLOCK_K):
+                byte = (word >> (8 * k)) & 255
+                if byte != 0:
+                    weight = tl.load(p_weight + (first + k) * outputs + n, mask=n < outputs, other=0.0)
+                    added = ()
+                    for s in tl.static_range(8):
+                        added += (sums[s] + tl.where(((byte >> s) & 1) != 0, weight, 0.0),)
+                    sums = added
+        start, tap_block, tap_x = next_block(
+            start, tap_block, tap_x, kernel_width, tap_y_stride, tap_x_stride, tap_blocks, WINDOWS, BLOCK_K
+        )
+    multiplier = tl.load(p_multiplier + n, mask=n < outputs, other=0.0)
+    bias = tl.load(p_bias + n, mask=n < outputs, other=0.0)
+    for s in tl.static_range(8):
+        t = group * 8 + s
+        if t < timesteps:
+            tl.store(p_out + t * out_step + row * out_row + n, sums[s] * multiplier + bias, mask=n < outputs)

@@ -1,4 +1,4 @@
-"""Launches of Triton's spike products: see ``tensor_cores``."""
+"""Launches of Triton's spike products: see ``gpu``."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import triton
 from torch import Tensor
 
 from ...triton_activations import TRITON_ACTIVATIONS
-from .tensor_cores import Neurons, Product, Weights, is_uniform
-from .triton_kernel import product_kernel, product_signgd_kernel, weight_kernel
+from .gpu import Neurons, Product, Weights, is_uniform
+from .triton_kernel import event_kernel, product_kernel, product_signgd_kernel, weight_kernel
 
-__all__ = ["FUSES_RESIDUAL", "prepare", "run", "run_signgd", "tile_of"]
+__all__ = ["FUSES_RESIDUAL", "prepare", "run", "run_events", "run_signgd", "tile_of"]
 
 FUSES_RESIDUAL = False
 
 # Outputs of a tile, at most; see tile_of.
 MOST_OUTPUTS = 32
 MOST_FUSED_OUTPUTS = 16
+MOST_EVENT_OUTPUTS = 512
 OPTIONS = {"num_warps": 4, "num_stages": 3, "enable_fp_fusion": False}
 
 
@@ -73,10 +74,22 @@ def operands_of(product: Product) -> tuple:
     return bytes, bytes.stride(0), *places.values(), values, values.stride(0), multiplier, bias
 
 
+def currents_of(product: Product, out: Tensor) -> tuple:
+    """What the kernels that write currents take behind the operands."""
+    timesteps, rows, outputs = out.shape
+    windows = product.windows
+    inputs = windows.taps * windows.tap_blocks * product.tile["BLOCK_K"]
+    return out, out.stride(0), out.stride(1), timesteps, rows, outputs, inputs
+
+
+def is_windowed(product: Product) -> bool:
+    windows = product.windows
+    return max(windows.taps, windows.width, windows.height) > 1
+
+
 def constants_of(product: Product) -> dict:
-    """The constants of both kernels, apart from the activation."""
-    windows = product.windows.taps > 1 or product.windows.width > 1 or product.windows.height > 1
-    return {"WINDOWS": windows, "PARTS": len(product.weights.values), **product.tile, **OPTIONS}
+    """The constants of the dense kernels, apart from the activation."""
+    return {"WINDOWS": is_windowed(product), "PARTS": len(product.weights.values), **product.tile, **OPTIONS}
 
 
 def tiles_of(product: Product, outputs: int) -> int:
@@ -84,19 +97,27 @@ def tiles_of(product: Product, outputs: int) -> int:
 
 
 def run(product: Product, out: Tensor) -> None:
-    timesteps, rows, outputs = out.shape
     check_row(out.stride(1), product)
     with on_device(out):
-        product_kernel[(tiles_of(product, outputs), triton.cdiv(timesteps, 8))](
+        product_kernel[(tiles_of(product, out.shape[2]), triton.cdiv(len(out), 8))](
+            *operands_of(product), *currents_of(product, out), **constants_of(product)
+        )
+
+
+def run_events(product: Product, out: Tensor) -> None:
+    # Four inputs a turn, and their sums in 32 registers of a thread.
+    windows = product.windows._replace(tap_blocks=product.windows.tap_blocks * product.tile["BLOCK_K"] // 4)
+    block = min(MOST_EVENT_OUTPUTS, max(128, triton.next_power_of_2(out.shape[2])))
+    product = product._replace(windows=windows, tile={"BLOCK_M": 1, "BLOCK_N": block, "BLOCK_K": 4})
+    with on_device(out):
+        event_kernel[(tiles_of(product, out.shape[2]), triton.cdiv(len(out), 8))](
             *operands_of(product),
-            out,
-            out.stride(0),
-            out.stride(1),
-            timesteps,
-            rows,
-            outputs,
-            product.weights.values.shape[2],
-            **constants_of(product),
+            *currents_of(product, out),
+            WINDOWS=is_windowed(product),
+            BLOCK_N=block,
+            BLOCK_K=4,
+            num_warps=block // 128,
+            enable_fp_fusion=False,
         )
 
 

@@ -1,8 +1,10 @@
-"""Spike products on tensor cores, what their kernels in CUDA and Triton share: float16 weights, trains in aligned runs.
+"""Spike products on a GPU, what their kernels in CUDA and Triton share: prepared weights, trains in aligned runs.
 
-A byte of a train holds eight steps of an input. Widened to 16 bits and masked with ``1 << s`` it is, read as float16,
-the subnormal ``spike * 2**(s - 24)``: tensor cores multiply it with a float16 weight without rounding and add in
-float32, and the sum is multiplied by ``2**(24 - s)``, without rounding, at the end.
+Dense, on tensor cores: a byte of a train holds eight steps of an input. Widened to 16 bits and masked with ``1 << s``
+it is, read as float16, the subnormal ``spike * 2**(s - 24)``: tensor cores multiply it with a float16 weight without
+rounding and add in float32, and the sum is multiplied by ``2**(24 - s)``, without rounding, at the end.
+
+Event-driven: a row's bytes that are not silent add float32 weights, input after input.
 """
 
 from __future__ import annotations
@@ -13,10 +15,11 @@ from types import ModuleType
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ...layout import Order
-from .checks import TENSOR_CORE_BACKENDS, is_by_row
+from .checks import GPU_BACKENDS, is_by_row
 from .residual import Residual
 from .rows import convolution_shape
 
@@ -33,11 +36,15 @@ __all__ = [
     "linear_signgd",
 ]
 
-# Each of TENSOR_CORE_BACKENDS has a module <backend>_launch with
+# The blocks of the event method.
+EVENT_TILE = {"BLOCK_N": 1, "BLOCK_K": 16}
+
+# Each of GPU_BACKENDS has a module <backend>_launch with
 #   tile_of(inputs, outputs, timesteps, fused): the sizes of a program's tile, BLOCK_N outputs and BLOCK_K inputs first
 #   prepare(weight, amplitude, bias, tap_inputs, weights): write the Weights of weight[N, C, taps], taps padded
 #       to tap_inputs
 #   run(product, out): write out[T, rows, N], whose outputs lie side by side
+#   run_events(product, out): the same, of event_weights
 #   run_signgd(product, neurons): write their train and state
 #   FUSES_RESIDUAL: whether run_signgd takes a residual that is something
 
@@ -75,7 +82,7 @@ class Weights(NamedTuple):
     Outputs and inputs are padded to whole blocks of the tile.
     """
 
-    values: Tensor  # [parts, N, K], of these sizes in any order
+    values: Tensor  # [parts, N, K], of these sizes in any order; of the event method float32 [K, N]
     multiplier: Tensor  # [N]
     bias: Tensor  # [N]
 
@@ -111,14 +118,34 @@ def launcher(backend: str) -> ModuleType:
     return importlib.import_module(f".{backend}_launch", __package__)
 
 
+class Way(NamedTuple):
+    """How a product is taken: by which kernels, and in which blocks."""
+
+    launch: ModuleType
+    method: str
+    tile: dict[str, int]
+
+    @staticmethod
+    def of(backend: str, method: str, inputs: int, outputs: int, timesteps: int, fused: bool = False) -> Way:
+        """``method`` is ``event`` or else dense."""
+        launch = launcher(backend)
+        if method == "event":
+            return Way(launch, method, EVENT_TILE)
+        return Way(launch, "dense", launch.tile_of(inputs, outputs, timesteps, fused))
+
+    def run(self, product: Product, out: Tensor) -> None:
+        (self.launch.run_events if self.method == "event" else self.launch.run)(product, out)
+
+
 def is_uniform(amplitude: Tensor | None) -> bool:
     return amplitude is None or amplitude.numel() == 1 or amplitude.stride(0) == 0
 
 
-def weights_of(
-    backend: str, weight: Tensor, bias: Tensor | None, amplitude: Tensor | None, tile: dict[str, int]
-) -> Weights:
-    """The operands that the backend makes of ``weight[N, C, taps]``, in one launch."""
+def weights_of(way: Way, weight: Tensor, bias: Tensor | None, amplitude: Tensor | None) -> Weights:
+    """The operands that are made of ``weight[N, C, taps]``; of the dense method in one launch."""
+    if way.method == "event":
+        return event_weights(weight, bias, amplitude)
+    tile = way.tile
     outputs, channels, taps = weight.shape
     padded, tap_inputs = (
         -(-size // block) * block for size, block in ((outputs, tile["BLOCK_N"]), (channels, tile["BLOCK_K"]))
@@ -131,8 +158,21 @@ def weights_of(
     if amplitude is not None:
         amplitude = None if not channels else amplitude if uniform else amplitude.contiguous()
     if padded:
-        launcher(backend).prepare(weight, amplitude, bias, tap_inputs, weights)
+        way.launch.prepare(weight, amplitude, bias, tap_inputs, weights)
     return weights
+
+
+def event_weights(weight: Tensor, bias: Tensor | None, amplitude: Tensor | None) -> Weights:
+    """``weight[N, C, taps]`` as float32 ``[K, N]``, taps padded to whole blocks of channels."""
+    value = weight.float()
+    multiplier = value.new_ones(len(value))
+    if amplitude is not None and is_uniform(amplitude):
+        multiplier = multiplier * amplitude[:1]
+    elif amplitude is not None:
+        value = value * amplitude.unsqueeze(1)
+    padded = F.pad(value.permute(2, 1, 0), (0, 0, 0, -value.shape[1] % EVENT_TILE["BLOCK_K"]))
+    bias = torch.zeros_like(multiplier) if bias is None else bias.float().contiguous()
+    return Weights(padded.contiguous().flatten(0, 1), multiplier, bias)
 
 
 def in_runs(bytes: Tensor, block: int, padding: Sequence[int] = ()) -> Tensor:
@@ -156,33 +196,25 @@ def in_runs(bytes: Tensor, block: int, padding: Sequence[int] = ()) -> Tensor:
     return padded
 
 
-def linear_product(
-    backend: str,
-    bytes: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    amplitude: Tensor | None,
-    tile: dict[str, int],
-) -> Product:
-    rows, block = bytes.shape[1:-1].numel(), tile["BLOCK_K"]
+def linear_product(way: Way, bytes: Tensor, weight: Tensor, bias: Tensor | None, amplitude: Tensor | None) -> Product:
+    rows, block = bytes.shape[1:-1].numel(), way.tile["BLOCK_K"]
     runs = in_runs(bytes.reshape(bytes.shape[0], rows, bytes.shape[-1]), block)
     windows = Windows(1, 1, runs.stride(1), 0, 0, 1, 0, 0, 1, runs.shape[-1] // block)
-    return Product(runs, rows, windows, weights_of(backend, weight.unsqueeze(2), bias, amplitude, tile), tile)
+    return Product(runs, rows, windows, weights_of(way, weight.unsqueeze(2), bias, amplitude), way.tile)
 
 
 def convolution_product(
-    backend: str,
+    way: Way,
     bytes: Tensor,
     weight: Tensor,
     bias: Tensor | None,
     amplitude: Tensor | None,
     geometry: Sequence[Sequence[int]],
-    tile: dict[str, int],
 ) -> Product:
     """A convolution without groups of ``[G, B, C, H, W]``: rows are output positions, taps are runs of channels."""
     stride, padding, dilation = geometry
     height, width = convolution_shape(bytes.shape[-2:], weight.shape[-2:], *geometry)
-    block = tile["BLOCK_K"]
+    block = way.tile["BLOCK_K"]
     runs = in_runs(bytes.permute(0, 1, 3, 4, 2), block, padding)
     _, sample, row, column, _ = runs.stride()
     windows = Windows(
@@ -190,8 +222,8 @@ def convolution_product(
         *(weight.shape[-1], row * dilation[0], column * dilation[1]),
         *(weight.shape[-2:].numel(), runs.shape[-1] // block),
     )
-    weights = weights_of(backend, weight.flatten(2), bias, amplitude, tile)
-    return Product(runs, bytes.shape[1] * height * width, windows, weights, tile)
+    weights = weights_of(way, weight.flatten(2), bias, amplitude)
+    return Product(runs, bytes.shape[1] * height * width, windows, weights, way.tile)
 
 
 def neurons_of(
@@ -213,30 +245,33 @@ def neurons_of(
 
 
 def linear(
-    backend: str, bytes: Tensor, timesteps: int, weight: Tensor, bias: Tensor | None, amplitude: Tensor | None
+    backend: str,
+    method: str,
+    bytes: Tensor,
+    timesteps: int,
+    weight: Tensor,
+    bias: Tensor | None,
+    amplitude: Tensor | None,
 ) -> Tensor:
     if is_by_row(amplitude):
-        current = linear(backend, bytes, timesteps, weight, None, None).mul_(amplitude)
+        current = linear(backend, method, bytes, timesteps, weight, None, None).mul_(amplitude)
         return current if bias is None else current.add_(bias)
     out = bytes.new_empty((timesteps, *bytes.shape[1:-1], weight.shape[0]), dtype=torch.float32)
     if out.numel():
-        launch = launcher(backend)
-        tile = launch.tile_of(weight.shape[1], weight.shape[0], timesteps, fused=False)
-        launch.run(
-            linear_product(backend, bytes, weight, bias, amplitude, tile), out.view(timesteps, -1, weight.shape[0])
-        )
+        way = Way.of(backend, method, weight.shape[1], weight.shape[0], timesteps)
+        way.run(linear_product(way, bytes, weight, bias, amplitude), out.view(timesteps, -1, weight.shape[0]))
     return out
 
 
 def linear_signgd(backend: str, bytes, timesteps, weight, bias, amplitude, *fused) -> None:
     """``fused`` is what :func:`neurons_of` takes behind the timesteps."""
-    launch = launcher(backend)
-    tile = launch.tile_of(weight.shape[1], weight.shape[0], timesteps, fused=True)
-    launch.run_signgd(linear_product(backend, bytes, weight, bias, amplitude, tile), neurons_of(timesteps, *fused))
+    way = Way.of(backend, "dense", weight.shape[1], weight.shape[0], timesteps, fused=True)
+    way.launch.run_signgd(linear_product(way, bytes, weight, bias, amplitude), neurons_of(timesteps, *fused))
 
 
 def convolution(
     backend: str,
+    method: str,
     bytes: Tensor,
     timesteps: int,
     weight: Tensor,
@@ -251,30 +286,27 @@ def convolution(
         return
     rows = out.permute(0, 1, 3, 4, 2).flatten(1, 3)
     inputs, outputs = weight.shape[1], weight.shape[0] // groups
-    launch = launcher(backend)
-    tile = launch.tile_of(inputs, outputs, timesteps, fused=False)
+    way = Way.of(backend, method, inputs, outputs, timesteps)
     for group in range(groups):
         channels = slice(group * inputs, (group + 1) * inputs)
         members = slice(group * outputs, (group + 1) * outputs)
         part = convolution_product(
-            backend,
+            way,
             bytes[:, :, channels],
             weight[members],
             None if bias is None else bias[members],
             None if amplitude is None else amplitude[channels],
             geometry,
-            tile,
         )
-        launch.run(part, rows[:, :, members])
+        way.run(part, rows[:, :, members])
 
 
 def convolution_signgd(backend: str, bytes, timesteps, weight, bias, amplitude, geometry, *fused) -> None:
-    launch = launcher(backend)
-    tile = launch.tile_of(weight.shape[1], weight.shape[0], timesteps, fused=True)
-    product = convolution_product(backend, bytes, weight, bias, amplitude, geometry, tile)
-    launch.run_signgd(product, neurons_of(timesteps, *fused))
+    way = Way.of(backend, "dense", weight.shape[1], weight.shape[0], timesteps, fused=True)
+    product = convolution_product(way, bytes, weight, bias, amplitude, geometry)
+    way.launch.run_signgd(product, neurons_of(timesteps, *fused))
 
 
 def fuses(backend: str, residual: Residual) -> bool:
     """Whether a fused product on this backend is on tensor cores and takes the residual along."""
-    return backend in TENSOR_CORE_BACKENDS and (residual.value is None or launcher(backend).FUSES_RESIDUAL)
+    return backend in GPU_BACKENDS and (residual.value is None or launcher(backend).FUSES_RESIDUAL)
