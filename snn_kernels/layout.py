@@ -57,7 +57,8 @@ def flat_steps(tensor: Tensor, order: Order) -> tuple[Tensor, int]:
 def as_operand(tensor: Tensor, shape: tuple[int, ...], order: Order) -> Operand:
     """Describe ``tensor``, broadcast to ``shape``, without expanding it where one (inner, period) pair can say it.
 
-    A pattern with a broadcast dimension between two others cannot, and is materialised.
+    A pattern with a broadcast dimension between two others, or in another order, cannot, and is copied; what is
+    broadcast around it is not.
     """
     if tensor.numel() == 1:  # the usual case: what follows, for four operands, is a quarter of a call's overhead
         return Operand(tensor.float(), 1, 1)
@@ -68,9 +69,11 @@ def as_operand(tensor: Tensor, shape: tuple[int, ...], order: Order) -> Operand:
     if not varying or 0 in sizes:
         return Operand(ordered, 1, 1)
     first, last = varying[0], varying[-1] + 1
-    dense = 1
+    inner, dense = math.prod(sizes[last:]), 1
     for size, stride in zip(reversed(sizes[first:last]), reversed(strides[first:last])):
         if stride != dense:
-            return Operand(ordered.contiguous(), 1, math.prod(sizes))
+            pattern = ordered.squeeze()[(0,) * first]
+            pattern = pattern[(..., *[0] * (len(sizes) - last))].contiguous()
+            return Operand(pattern, inner, pattern.numel())
         dense *= size
-    return Operand(ordered, math.prod(sizes[last:]), dense)
+    return Operand(ordered, inner, dense)

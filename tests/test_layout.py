@@ -75,12 +75,25 @@ def test_operands_are_described_not_expanded(shape, order, inner, period):
     assert torch.equal(values_of(operand, 120), value.expand(SHAPE).permute(order).reshape(-1))
 
 
-@pytest.mark.parametrize("shape", [(2, 1, 4, 1), (3, 1, 5), (2, 1, 1, 5)])
-def test_a_broadcast_between_two_others_is_materialised(shape):
+IN_ORDER, CHANNELS_LAST = (0, 1, 2, 3), (0, 2, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "order", "inner", "period"),
+    [
+        ((2, 1, 4, 1), IN_ORDER, 5, 24),
+        ((3, 1, 5), IN_ORDER, 1, 60),
+        ((2, 1, 1, 5), IN_ORDER, 1, 120),
+        ((3, 4, 5), CHANNELS_LAST, 1, 60),
+        ((3, 4, 1), CHANNELS_LAST, 1, 60),
+    ],
+)
+def test_what_is_copied_is_the_pattern(shape, order, inner, period):
+    """One with a broadcast dimension between two others, or in another order; not what is broadcast around it."""
     value = torch.randn(shape)
-    operand = as_operand(value, SHAPE, (0, 1, 2, 3))
-    assert (operand.inner, operand.period) == (1, 120)
-    assert torch.equal(values_of(operand, 120), value.expand(SHAPE).reshape(-1))
+    operand = as_operand(value, SHAPE, order)
+    assert (operand.inner, operand.period, operand.data.numel()) == (inner, period, period)
+    assert torch.equal(values_of(operand, 120), value.expand(SHAPE).permute(order).reshape(-1))
 
 
 @given(data=st.data(), shape=st.lists(st.integers(0, 5), max_size=4).map(tuple))

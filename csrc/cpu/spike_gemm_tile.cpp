@@ -111,10 +111,8 @@ void accumulate(const uint32_t* index, const int32_t* tables, const float* unit,
 
 void add_spikes(const uint8_t* __restrict bytes, const float* __restrict amplitude, float* __restrict current,
                 int64_t step_stride) {
-    uint32_t packed[kLanes];
-    for (int lane = 0; lane < kLanes; ++lane) packed[lane] = bytes[lane];
     for (int step = 0; step < 8; ++step, current += step_stride)
-        for (int lane = 0; lane < kLanes; ++lane) current[lane] += weighed(packed[lane], step, amplitude[lane]);
+        for (int lane = 0; lane < kLanes; ++lane) current[lane] += weighed(bytes[lane], step, amplitude[lane]);
 }
 
 }  // namespace
