@@ -70,15 +70,16 @@ void run_spike_gemm(const std::string& method, const SpikeGemmArguments& argumen
     spike_gemm_groups_cpu(product, problem, {count_and_bytes_stride.first, count_and_bytes_stride.second}, threads);
 }
 
-void run_spike_gemm_signgd(const SpikeGemmArguments& arguments, const CurrentArgument& residual,
+void run_spike_gemm_signgd(const std::vector<SpikeGemmArguments>& products, const CurrentArgument& residual,
                            const ResidualTrainArgument& residual_train, const NeuronArguments& neuron, int threads) {
-    const SpikeGemmProblem gemm = spike_gemm_problem(arguments, residual);
+    std::vector<SpikeGemmProblem> gemms;
+    for (const SpikeGemmArguments& product : products) gemms.push_back(spike_gemm_problem(product, residual));
     const auto& [bytes, group_stride, row_offset, output_stride, amplitude] = residual_train;
     const SpikeResidual train{pointer<const uint8_t>(bytes), group_stride, pointer<const int64_t>(row_offset),
                               output_stride, pointer<const float>(amplitude)};
     const NeuronProblem problem = std::apply(neuron_problem, neuron);
     py::gil_scoped_release release;
-    spike_gemm_signgd_cpu(gemm, train, problem, threads);
+    spike_gemm_signgd_cpu(gemms, train, problem, threads);
 }
 
 // timesteps, samples, positions, channels, rows, taps, outputs
@@ -127,9 +128,10 @@ void run_scaled_gemm(const ScaledGemmArguments& arguments, const SampleCurrentAr
 // bytes, group stride, sample stride, row offsets, output stride; amplitude, its row stride
 using SampleTrainArgument = std::tuple<Address, int64_t, int64_t, Address, int64_t, Address, int64_t>;
 
-void run_scaled_gemm_signgd(const ScaledGemmArguments& arguments, const SampleCurrentArgument& residual,
+void run_scaled_gemm_signgd(const std::vector<ScaledGemmArguments>& products, const SampleCurrentArgument& residual,
                             const SampleTrainArgument& residual_train, const NeuronArguments& neuron, int threads) {
-    const ScaledGemmProblem gemm = scaled_gemm_problem(arguments, residual);
+    std::vector<ScaledGemmProblem> gemms;
+    for (const ScaledGemmArguments& product : products) gemms.push_back(scaled_gemm_problem(product, residual));
     const auto& [bytes, group_stride, sample_stride, row_offset, output_stride, amplitude, amplitude_row] =
         residual_train;
     const ScaledResidual train{
@@ -137,7 +139,7 @@ void run_scaled_gemm_signgd(const ScaledGemmArguments& arguments, const SampleCu
         pointer<const float>(amplitude), amplitude_row};
     const NeuronProblem problem = std::apply(neuron_problem, neuron);
     py::gil_scoped_release release;
-    scaled_gemm_signgd_cpu(gemm, train, problem, threads);
+    scaled_gemm_signgd_cpu(gemms, train, problem, threads);
 }
 
 using MatrixArgument = std::pair<Address, std::vector<int64_t>>;  // MatrixView

@@ -248,6 +248,15 @@ def test_only_what_fires_is_read():
     assert output.isfinite().all()
 
 
+def test_a_projected_residual_is_the_product_of_its_train():
+    train, shortcut, eta = random_train(9, 3, 20), random_train(9, 3, 24, seed=4), sk.schedules.Exponential().table(9)
+    weight, projection, amplitude = random(12, 20), random(12, 24), random(24)
+    current = sk.spike_linear(shortcut, projection, amplitude=amplitude, backend=BACKEND)
+    wanted = sk.spike_linear_signgd(train, weight, None, eta, "relu", residual=current, backend=BACKEND)
+    residual = {"residual": shortcut, "residual_amplitude": amplitude, "residual_weight": projection}
+    assert_same_neurons(sk.spike_linear_signgd(train, weight, None, eta, "relu", **residual, backend=BACKEND), wanted)
+
+
 def test_a_method_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match=f"method: the {BACKEND} backend has auto, dense, event; got 'unpack'"):
         sk.spike_linear(random_train(8, 2, 4), random(3, 4), method="unpack", backend=BACKEND)
@@ -263,13 +272,13 @@ def test_ops_satisfy_torch():
     torch.library.opcheck(ops.spike_linear.default, (train.bytes, 9, weight, None, None, "dense", BACKEND))
     shapes = {"test_utils": ("test_schema", "test_faketensor")}
     torch.library.opcheck(
-        ops.spike_linear_signgd.default, (train.bytes, 9, weight, None, None, None, None, *neuron), **shapes
+        ops.spike_linear_signgd.default, (train.bytes, 9, weight, None, None, None, None, None, *neuron), **shapes
     )
     image, kernel = random_train(9, 2, 3, 4, 4), random(4, 3, 3, 3)
     geometry = ([1, 1], [1, 1], [1, 1], 1)
     call = (image.bytes, 9, kernel, None, None, *geometry)
     torch.library.opcheck(ops.spike_conv2d.default, (*call, "dense", BACKEND), **shapes)
-    fused = (*call[:5], None, None, *geometry, *neuron)
+    fused = (*call[:5], None, None, None, *geometry, *neuron)
     torch.library.opcheck(ops.spike_conv2d_signgd.default, fused, **shapes)
 
 

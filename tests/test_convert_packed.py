@@ -120,6 +120,45 @@ def test_residual_sums_are_part_of_the_fused_op(monkeypatch):
     assert_agrees_with_the_oracle(snn, model, x, [20])
 
 
+class Projecting(nn.Module):
+    """Linear maps of tokens and a shortcut that projects them."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.first, self.second = nn.Linear(8, 20), nn.Linear(20, 30), nn.Linear(30, 24)
+        self.across, self.head = nn.Linear(20, 24, bias=False), nn.Linear(24, 5)
+
+    def forward(self, x):
+        x = torch.relu(self.stem(x.squeeze(1)))
+        y = self.second(torch.relu(self.first(x)))
+        return self.head(torch.relu(y + self.across(x)).mean(1))
+
+
+@vectors
+@pytest.mark.parametrize("network", [Shortcuts, Projecting])
+@pytest.mark.parametrize("recipe", ["default", "paper"])
+def test_shortcuts_that_project_are_part_of_the_fused_op(monkeypatch, network, recipe):
+    torch.manual_seed(0)
+    model, x = network().eval(), images(5)
+    # Steps enough, in both rounds, for the tables of the paper's scales.
+    monkeypatch.setattr("snn_convert.run.SAMPLE_STEPS", 0)
+    snn = convert(model, [images(16, seed=2)], timesteps=16, schedule=Exponential(0.3, 0.9), recipe=recipe)
+    projections, dense = [], []
+    fires, unfused = packed.Product.fires, packed.Product.dense
+
+    def recorded(self, *args, **kwargs):
+        if isinstance(self.residual, packed.Product):
+            projections.append(self.residual.weight.shape[:2])
+        return fires(self, *args, **kwargs)
+
+    monkeypatch.setattr(packed.Product, "fires", recorded)
+    monkeypatch.setattr(packed.Product, "dense", lambda self: dense.append(self.weight.shape) or unfused(self))
+    snn(x)
+    assert projections == 2 * [(24, 20)]
+    assert (24, 20, 1, 1) not in dense
+    assert_agrees_with_the_oracle(snn, model, x, [5, 16])
+
+
 class Mixer(nn.Module):
     """Residual sums of a train that has changed its layout, of a scaled train, and along another dimension."""
 

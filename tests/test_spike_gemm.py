@@ -344,6 +344,35 @@ def test_a_packed_residual_of_a_convolution_is_the_dense_one(geometry, layout, b
     assert_same_neurons(sk.spike_conv2d_signgd(*arguments, **geometry, **packed, backend=backend), wanted)
 
 
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("timesteps", [0, 7, 9, 33])
+def test_a_projected_residual_is_the_product_of_its_train(timesteps, backend, three_threads):
+    train, weight, bias = random_train(timesteps, 3, 19, 50), random(33, 50) / 7, random(33)
+    shortcut, projection = random_train(timesteps, 3, 19, 21, seed=5), random(33, 21)
+    arguments = (train, weight, bias, sk.schedules.Exponential(0.4, 0.9).table(timesteps), "relu")
+    for amplitude in (None, 0.3, random(21, seed=3)):
+        method = "dense" if backend == "cpu" else "auto"
+        current = sk.spike_linear(shortcut, projection, amplitude=amplitude, method=method, backend=backend)
+        wanted = sk.spike_linear_signgd(*arguments, residual=current, backend=backend)
+        residual = {"residual": shortcut, "residual_amplitude": amplitude, "residual_weight": projection}
+        assert_same_neurons(sk.spike_linear_signgd(*arguments, **residual, backend=backend), wanted)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_projected_residual_of_a_convolution_is_the_product_of_its_train(geometry, layout, backend):
+    image, kernel = random_train(12, 3, 4, 9, 7), random(8, 4 // geometry.get("groups", 1), 3, 2) / 4
+    arguments = (image, kernel, random(8), sk.schedules.Exponential(0.4, 0.9).table(12), "relu")
+    batch, _, *size = sk.spike_conv2d(image, kernel, **geometry).shape[1:]
+    shortcut, projection = laid_out(random_train(12, batch, 5, *size, seed=6), layout), random(8, 5)
+    method = "dense" if backend == "cpu" else "auto"
+    current = sk.spike_conv2d(shortcut, projection[:, :, None, None], method=method, backend=backend)
+    wanted = sk.spike_conv2d_signgd(*arguments, **geometry, residual=current, backend=backend)
+    residual = {"residual": shortcut, "residual_weight": projection}
+    assert_same_neurons(sk.spike_conv2d_signgd(*arguments, **geometry, **residual, backend=backend), wanted)
+
+
 def assert_fused(monkeypatch, backend: str, residuals: bool) -> None:
     """No currents are made between a product and its neurons."""
     monkeypatch.delattr("snn_kernels.ops.spike_gemm.fused._apart", raising=False)
@@ -401,13 +430,16 @@ def test_ops_satisfy_torch():
     neuron = (eta, one, zero, one, [], zero, "relu", "cpu")
     of_row = torch.ones(1, 1).expand(5, 1)
     torch.library.opcheck(ops.spike_linear.default, (train.bytes, 9, weight, bias, of_row, "dense", "cpu"))
-    torch.library.opcheck(ops.spike_linear_signgd.default, (train.bytes, 9, weight, bias, of_row, None, None, *neuron))
-    for added in ((None, None), (residual.unpack(), None), (residual.bytes, random(20))):
+    torch.library.opcheck(
+        ops.spike_linear_signgd.default, (train.bytes, 9, weight, bias, of_row, None, None, None, *neuron)
+    )
+    projected = (random_train(9, 5, 7).bytes, random(7), random(20, 7))
+    for added in ((None,) * 3, (residual.unpack(), None, None), (residual.bytes, random(20), None), projected):
         torch.library.opcheck(ops.spike_linear_signgd.default, (train.bytes, 9, weight, bias, None, *added, *neuron))
     image, kernel, residual = random_train(9, 2, 3, 5, 5), random(8, 3, 3, 3), random_train(9, 2, 8, 5, 5)
     geometry = ([1, 1], [1, 1], [1, 1], 1)
     torch.library.opcheck(ops.spike_conv2d.default, (image.bytes, 9, kernel, None, None, *geometry, "dense", "cpu"))
-    for added in ((None, None), (residual.bytes, random(8))):
+    for added in ((None,) * 3, (residual.bytes, random(8), None), (residual.bytes, None, random(8, 8))):
         torch.library.opcheck(
             ops.spike_conv2d_signgd.default, (image.bytes, 9, kernel, None, None, *added, *geometry, *neuron)
         )
@@ -471,3 +503,19 @@ def test_residual_errors(residual, amplitude, error, message):
     arguments = (random_train(8, 2, 6), torch.zeros(4, 6), None, torch.zeros(8), "relu")
     with pytest.raises(error, match=message):
         sk.spike_linear_signgd(*arguments, residual=residual, residual_amplitude=amplitude)
+
+
+@pytest.mark.parametrize(
+    ("residual", "weight", "error", "message"),
+    [
+        (None, torch.zeros(4, 3), ValueError, "residual_weight: expected None where residual is no SpikeTrain"),
+        (torch.zeros(8, 2, 4), torch.zeros(4, 3), ValueError, "residual_weight: expected None where residual is no Sp"),
+        (random_train(8, 2, 3), torch.zeros(5, 3), ValueError, r"residual_weight: expected shape \[4, M\] on cpu, got"),
+        (random_train(8, 2, 3), torch.zeros(4, 3).int(), TypeError, "residual_weight: expected a float32, float16 or"),
+        (random_train(8, 2, 5), torch.zeros(4, 3), ValueError, r"residual: expected a train of shape \(2, 3\) and 8"),
+    ],
+)
+def test_projection_errors(residual, weight, error, message):
+    arguments = (random_train(8, 2, 6), torch.zeros(4, 6), None, torch.zeros(8), "relu")
+    with pytest.raises(error, match=message):
+        sk.spike_linear_signgd(*arguments, residual=residual, residual_weight=weight)

@@ -144,19 +144,50 @@ def test_fused_convolution_is_the_two_apart(geometry, three_threads):
         assert_same_neurons(sk.spike_conv2d_signgd(train, weight, bias, eta, "relu", **options, **residual), apart)
 
 
+@pytest.mark.parametrize("worth", [None, random(21, seed=3), random(1, 21, 8, 6, seed=4), random(5, 21, 8, 6, seed=5)])
+@pytest.mark.parametrize("of_neuron", [False, True])
+def test_a_projected_residual_is_the_product_of_its_train(of_neuron, worth, three_threads):
+    """In the same op where both products are of the same kind, else apart: the same bits."""
+    train, shortcut = random_train(12, 5, 4, 9, 7), random_train(12, 5, 21, 8, 6, seed=2)
+    weight, projection, eta = random(16, 4, 2, 2), random(16, 21), sk.schedules.Exponential(0.4, 0.9).table(12)
+    method = "auto" if (worth is not None and worth.ndim > 1) or _C.isa == "portable" else "dense"
+    current = sk.spike_conv2d(shortcut, projection[:, :, None, None], amplitude=worth, method=method)
+    options = {"amplitude": random(4, 9, 7) if of_neuron else None, "offset": random(16, 1, 1)}
+    residual = {"residual": shortcut, "residual_amplitude": worth, "residual_weight": projection}
+    wanted = sk.spike_conv2d_signgd(train, weight, random(16), eta, "relu", **options, residual=current)
+    assert_same_neurons(sk.spike_conv2d_signgd(train, weight, random(16), eta, "relu", **options, **residual), wanted)
+
+
+def test_a_projected_residual_of_tokens(three_threads):
+    train, shortcut = random_train(17, 6, 5, 50), random_train(17, 6, 5, 70, seed=2)
+    weight, projection, eta = random(33, 50), random(33, 70), sk.schedules.Exponential(0.4, 0.9).table(17)
+    worth, options = random(5, 70), {"amplitude": random(5, 50)}
+    current = sk.spike_linear(shortcut, projection, amplitude=worth)
+    residual = {"residual": shortcut, "residual_amplitude": worth, "residual_weight": projection}
+    wanted = sk.spike_linear_signgd(train, weight, None, eta, "gelu", **options, residual=current)
+    assert_same_neurons(sk.spike_linear_signgd(train, weight, None, eta, "gelu", **options, **residual), wanted)
+
+
 @pytest.mark.skipif(_C.isa == "portable", reason="PyTorch's product is the faster one")
 def test_auto_takes_the_tables_and_the_fused_ops_run_in_one(monkeypatch):
     def apart(*_):
         raise AssertionError("unpacked, or run apart")
 
-    for module in ("fused._apart", "linear_reference", "convolution_reference"):
+    for module in ("fused._apart", "linear_reference", "convolution_reference", "write_currents", "convolution_cpu"):
         monkeypatch.setattr(f"snn_kernels.ops.spike_gemm.{module}", apart)
     train, image, eta = random_train(8, 2, 3, 6), random_train(8, 2, 6, 4, 4), sk.schedules.Exponential().table(8)
     linear, kernel = {"amplitude": random(3, 6)}, {"amplitude": random(6, 4, 4)}
-    sk.spike_linear(train, random(16, 6), **linear)
     sk.spike_linear_signgd(train, random(16, 6), None, eta, "relu", **linear)
+    call = (image, random(16, 6, 3, 3), None, eta, "relu")
+    sk.spike_conv2d_signgd(*call, **kernel)
+    shortcut, projection = random_train(8, 2, 3, 2, 2), {"residual_weight": random(16, 3)}
+    sk.spike_conv2d_signgd(*call, **kernel, **projection, residual=shortcut, residual_amplitude=random(3, 2, 2))
+    sk.spike_conv2d_signgd(*call, **projection, residual=shortcut)
+    monkeypatch.undo()
+    for module in ("linear_reference", "convolution_reference"):
+        monkeypatch.setattr(f"snn_kernels.ops.spike_gemm.{module}", apart)
+    sk.spike_linear(train, random(16, 6), **linear)
     sk.spike_conv2d(image, random(16, 6, 3, 3), **kernel)
-    sk.spike_conv2d_signgd(image, random(16, 6, 3, 3), None, eta, "relu", **kernel)
     for few in (random(15, 6), random(16, 6)):
         with pytest.raises(AssertionError, match="unpacked"):
             sk.spike_linear(random_train(8, 2 if len(few) == 15 else 1, 3, 6), few, **linear)
@@ -183,7 +214,7 @@ def test_instruction_sets_agree():
 def test_ops_satisfy_torch():
     train, image, ops = random_train(9, 5, 4, 12), random_train(9, 4, 3, 5, 5), torch.ops.snn_kernels
     zero, one, eta = torch.zeros(()), torch.ones(()), sk.schedules.Exponential().table(9)
-    neuron = (None, None, eta, one, zero, one, [], zero, "relu", "cpu")
+    neuron = (None, None, None, eta, one, zero, one, [], zero, "relu", "cpu")
     for amplitude in (random(1, 4, 12), random(5, 4, 12)):
         product = (train.bytes, 9, random(20, 12), random(20), amplitude)
         torch.library.opcheck(ops.spike_linear.default, (*product, "auto", "cpu"))
@@ -192,7 +223,7 @@ def test_ops_satisfy_torch():
     for amplitude in (random(1, 3, 5, 5), random(4, 3, 5, 5)):
         product = (image.bytes, 9, random(16, 3, 3, 3), None, amplitude)
         torch.library.opcheck(ops.spike_conv2d.default, (*product, *geometry, "auto", "cpu"))
-        torch.library.opcheck(ops.spike_conv2d_signgd.default, (*product, *neuron[:2], *geometry, *neuron[2:]))
+        torch.library.opcheck(ops.spike_conv2d_signgd.default, (*product, *neuron[:3], *geometry, *neuron[3:]))
 
 
 def test_weights_that_are_not_finite_reach_what_they_deliver_alone():

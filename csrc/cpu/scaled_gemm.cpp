@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <deque>
 #include <vector>
 
 #include "memory.h"
@@ -167,28 +168,37 @@ class Adder {
     int count_ = 0;
 };
 
-// Calls visitor.take(columns, their sums) for all rows, outputs and samples.
+// Calls visitor.take(columns, their sums) for all rows, outputs and samples. The sums of further products of the same
+// rows and outputs are added to those of the first.
 template <class MakeVisitor>
-void for_all_columns(const ScaledGemmProblem& p, int threads, MakeVisitor make_visitor) {
+void for_all_columns(const std::vector<ScaledGemmProblem>& products, int threads, MakeVisitor make_visitor) {
     threads = std::max(threads, 1);
-    const Prepared prepared(p, threads);
-    const int64_t steps = std::max<int64_t>(prepared.groups * kStepsPerByte, 1);
+    std::deque<Prepared> prepared;
+    for (const ScaledGemmProblem& product : products) prepared.emplace_back(product, threads);
+    const ScaledGemmProblem& p = products[0];
+    const int64_t output_blocks = prepared[0].output_blocks;
+    const int64_t steps = std::max<int64_t>(prepared[0].groups * kStepsPerByte, 1);
     // An even number: two samples' byte groups fill whole blocks of columns.
     const int64_t samples = std::min(std::max<int64_t>(kMostColumns / steps / 2 * 2, 2), p.samples);
     const int64_t parts = up(p.samples, samples), row_blocks = std::min<int64_t>(p.rows, 4 * threads);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        Adder adder(prepared, samples);
+        std::deque<Adder> adders;
+        for (const Prepared& product : prepared) adders.emplace_back(product, samples);
+        const AddCurrents add_currents = tile_kernels_here().spike_gemm->add_currents;
         auto visitor = make_visitor(samples);
 #pragma omp for schedule(dynamic) collapse(3)
         for (int64_t part = 0; part < parts; ++part)
-            for (int64_t block = 0; block < prepared.output_blocks; ++block)
+            for (int64_t block = 0; block < output_blocks; ++block)
                 for (int64_t rows = 0; rows < row_blocks; ++rows)
                     for (int64_t row = rows * p.rows / row_blocks; row < (rows + 1) * p.rows / row_blocks; ++row) {
                         const int64_t output = block * kScaledOutputs, sample = part * samples;
                         const Columns columns{row, output, std::min<int64_t>(kScaledOutputs, p.outputs - output),
                                               sample, std::min(samples, p.samples - sample)};
-                        visitor.take(columns, adder.sums(columns));
+                        float* const sums = adders[0].sums(columns);
+                        for (size_t i = 1; i < adders.size(); ++i)
+                            add_currents(adders[i].sums(columns), steps * columns.samples * kScaledOutputs, sums);
+                        visitor.take(columns, sums);
                     }
     }
 }
@@ -286,12 +296,13 @@ class NeuronColumns {
 }  // namespace
 
 void scaled_gemm_cpu(const ScaledGemmProblem& p, int threads) {
-    for_all_columns(p, threads, [&](int64_t) { return StoreColumns{p}; });
+    for_all_columns({p}, threads, [&](int64_t) { return StoreColumns{p}; });
 }
 
-void scaled_gemm_signgd_cpu(const ScaledGemmProblem& p, const ScaledResidual& residual, const NeuronProblem& neuron,
-                            int threads) {
-    for_all_columns(p, threads, [&](int64_t samples) { return NeuronColumns(p, residual, neuron, samples); });
+void scaled_gemm_signgd_cpu(const std::vector<ScaledGemmProblem>& products, const ScaledResidual& residual,
+                            const NeuronProblem& neuron, int threads) {
+    for_all_columns(products, threads,
+                    [&](int64_t samples) { return NeuronColumns(products[0], residual, neuron, samples); });
 }
 
 }  // namespace snn

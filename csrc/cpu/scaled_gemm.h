@@ -2,6 +2,8 @@
 // linear maps and convolutions, to currents or, fused with the neuron, to the next train.
 #pragma once
 
+#include <vector>
+
 #include "../problem.h"
 
 namespace snn {
@@ -43,8 +45,9 @@ struct ScaledResidual {
 
 void scaled_gemm_cpu(const ScaledGemmProblem& problem, int threads);
 
-// Neuron (sample, row, n) is number (sample * rows + row) * outputs + n of `neuron`, whose currents are not read.
-void scaled_gemm_signgd_cpu(const ScaledGemmProblem& problem, const ScaledResidual& residual,
+// Neuron (sample, row, n) is number (sample * rows + row) * outputs + n of `neuron`, whose currents are not read. The
+// currents of all products, of the same samples, rows and outputs, are added up; the first knows the residual.
+void scaled_gemm_signgd_cpu(const std::vector<ScaledGemmProblem>& products, const ScaledResidual& residual,
                             const NeuronProblem& neuron, int threads);
 
 }  // namespace snn

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <deque>
 #include <vector>
 
 #include "memory.h"
@@ -102,37 +103,81 @@ void prefetch_currents(const SpikeGemmProblem& p, const Job& job, int64_t t, int
     }
 }
 
+// What every thread reads of a product.
+struct Prepared {
+    Prepared(const SpikeGemmProblem& problem, const SpikeGemmKernels& kernels, int threads)
+        : p(problem), index(problem, kernels, threads) {}
+
+    const SpikeGemmProblem& p;
+    const IndexWords index;
+};
+
+// The tiles of a product that one thread makes.
+class Tiles {
+  public:
+    Tiles(const Prepared& prepared, const SpikeGemmKernels& kernels, int64_t outputs)
+        : p_(prepared.p),
+          index_(prepared.index),
+          kernels_(kernels),
+          tables_(p_, kernels, outputs),
+          tile_(8 * kMostOutputs * kLanes) {
+        std::fill_n(row_, kLanes, 1.f);
+    }
+
+    void begin(const Job& job) { tables_.build(p_, kernels_, job); }
+
+    // Currents [8][outputs][16].
+    float* of(const Job& job, int64_t t, int64_t block) {
+        const int64_t first_row = block * kLanes;
+        if (p_.row_amplitude && t == 0)
+            std::copy_n(p_.row_amplitude + first_row, std::min<int64_t>(kLanes, p_.rows - first_row), row_);
+        kernels_.accumulate(index_.at(t / 8, block), tables_.data(), tables_.unit, tables_.bias, row_, index_.blocks,
+                            static_cast<int>(job.outputs), tile_.data(), job.outputs * kLanes);
+        return tile_.data();
+    }
+
+  private:
+    const SpikeGemmProblem& p_;
+    const IndexWords& index_;
+    const SpikeGemmKernels& kernels_;
+    Tables tables_;
+    Aligned<float> tile_;
+    float row_[kLanes];  // what the spikes of each row are worth
+};
+
 // Calls visitor.take(job, first step, block of rows, currents of the tile [8][outputs][16]) with all groups of a block
-// of rows in order, so that a neuron can follow; before each, visitor.expect(job, first step, block of rows).
+// of rows in order, so that a neuron can follow; before each, visitor.expect(job, first step, block of rows). The
+// currents of further products of the same rows and outputs are added to those of the first.
 template <class MakeVisitor>
-void for_each_tile(const SpikeGemmProblem& p, int threads, MakeVisitor make_visitor) {
+void for_each_tile(const std::vector<SpikeGemmProblem>& products, int threads, MakeVisitor make_visitor) {
     const SpikeGemmKernels& kernels = *tile_kernels_here().spike_gemm;
     threads = std::max(threads, 1);
-    const IndexWords index(p, kernels, threads);
-    const int64_t outputs = outputs_of_job(index.blocks * kTables * kernels.table_entries * int64_t{sizeof(int32_t)});
-    const std::vector<Job> jobs = jobs_of(p, index.row_blocks, outputs, threads);
+    std::deque<Prepared> prepared;
+    int64_t blocks = 0;
+    for (const SpikeGemmProblem& product : products) {
+        prepared.emplace_back(product, kernels, threads);
+        blocks += prepared.back().index.blocks;
+    }
+    const SpikeGemmProblem& p = products[0];
+    const int64_t outputs = outputs_of_job(blocks * kTables * kernels.table_entries * int64_t{sizeof(int32_t)});
+    const std::vector<Job> jobs = jobs_of(p, prepared[0].index.row_blocks, outputs, threads);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        Tables tables(p, kernels, outputs);
-        Aligned<float> tile(8 * kMostOutputs * kLanes);
-        float row[kLanes];  // what the spikes of each row are worth
-        std::fill_n(row, kLanes, 1.f);
+        std::deque<Tiles> tiles;
+        for (const Prepared& product : prepared) tiles.emplace_back(product, kernels, outputs);
         auto visitor = make_visitor();
 #pragma omp for schedule(dynamic)
         for (size_t j = 0; j < jobs.size(); ++j) {
             const Job& job = jobs[j];
-            tables.build(p, kernels, job);
-            for (int64_t block = job.first_block; block < job.last_block; ++block) {
-                const int64_t first_row = block * kLanes;
-                if (p.row_amplitude)
-                    std::copy_n(p.row_amplitude + first_row, std::min<int64_t>(kLanes, p.rows - first_row), row);
+            for (Tiles& product : tiles) product.begin(job);
+            for (int64_t block = job.first_block; block < job.last_block; ++block)
                 for (int64_t t = 0; t < p.timesteps; t += 8) {
                     visitor.expect(job, t, block);
-                    kernels.accumulate(index.at(t / 8, block), tables.data(), tables.unit, tables.bias, row,
-                                       index.blocks, static_cast<int>(job.outputs), tile.data(), job.outputs * kLanes);
-                    visitor.take(job, t, block, tile.data());
+                    float* const tile = tiles[0].of(job, t, block);
+                    for (size_t i = 1; i < tiles.size(); ++i)
+                        kernels.add_currents(tiles[i].of(job, t, block), 8 * job.outputs * kLanes, tile);
+                    visitor.take(job, t, block, tile);
                 }
-            }
         }
     }
 }
@@ -242,7 +287,7 @@ class NeuronBlock {
 }  // namespace
 
 void spike_gemm_dense_cpu(const SpikeGemmProblem& p, int threads) {
-    for_each_tile(p, threads, [&] { return StoreCurrents{p}; });
+    for_each_tile({p}, threads, [&] { return StoreCurrents{p}; });
 }
 
 void spike_gemm_groups_cpu(SpikeGemm product, const SpikeGemmProblem& first, const SpikeGemmGroups& groups,
@@ -264,9 +309,9 @@ void spike_gemm_groups_cpu(SpikeGemm product, const SpikeGemmProblem& first, con
     for (int64_t group = 0; group < groups.count; ++group) one_group(group, 1);
 }
 
-void spike_gemm_signgd_cpu(const SpikeGemmProblem& p, const SpikeResidual& residual, const NeuronProblem& neuron,
-                           int threads) {
-    for_each_tile(p, threads, [&] { return NeuronBlock(p, residual, neuron); });
+void spike_gemm_signgd_cpu(const std::vector<SpikeGemmProblem>& products, const SpikeResidual& residual,
+                           const NeuronProblem& neuron, int threads) {
+    for_each_tile(products, threads, [&] { return NeuronBlock(products[0], residual, neuron); });
 }
 
 }  // namespace snn

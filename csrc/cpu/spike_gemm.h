@@ -2,6 +2,8 @@
 // neuron, to the next train.
 #pragma once
 
+#include <vector>
+
 #include "../problem.h"
 
 namespace snn {
@@ -56,9 +58,10 @@ struct SpikeResidual {
     const float* amplitude;  // [outputs] or null
 };
 
-// The dense product, the residual and the neuron. Neuron (n, row) is number n * rows + row of `neuron`, whose currents
-// are not read: they exist only as a tile in the cache.
-void spike_gemm_signgd_cpu(const SpikeGemmProblem& problem, const SpikeResidual& residual, const NeuronProblem& neuron,
-                           int threads);
+// The dense products, whose currents are added up, the residual and the neuron. The products have the same rows and
+// outputs; the first knows the residual. Neuron (n, row) is number n * rows + row of `neuron`, whose currents are not
+// read: they exist only as a tile in the cache.
+void spike_gemm_signgd_cpu(const std::vector<SpikeGemmProblem>& products, const SpikeResidual& residual,
+                           const NeuronProblem& neuron, int threads);
 
 }  // namespace snn

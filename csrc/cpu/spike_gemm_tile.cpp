@@ -115,10 +115,14 @@ void add_spikes(const uint8_t* __restrict bytes, const float* __restrict amplitu
         for (int lane = 0; lane < kLanes; ++lane) current[lane] += weighed(bytes[lane], step, amplitude[lane]);
 }
 
+void add_currents(const float* __restrict from, int64_t count, float* __restrict to) {
+    for (int64_t i = 0; i < count; ++i) to[i] += from[i];
+}
+
 }  // namespace
 
-const SpikeGemmKernels spike_gemm_kernels = {kTableEntries, to_fixed_point, build_tables,
-                                             interleave,    transpose_bits, accumulate,
-                                             add_spikes,    transpose,      accumulate_events};
+const SpikeGemmKernels spike_gemm_kernels = {kTableEntries,  to_fixed_point,   build_tables, interleave,
+                                             transpose_bits, accumulate,       add_spikes,   add_currents,
+                                             transpose,      accumulate_events};
 
 }  // namespace snn::SNN_ISA

@@ -48,6 +48,9 @@ using Accumulate = void (*)(const uint32_t* index, const int32_t* tables, const 
 // current[s][lane] += amplitude[lane] * spike for the time-packed spikes of sixteen lanes, s < 8.
 using AddSpikes = void (*)(const uint8_t* bytes, const float* amplitude, float* current, int64_t step_stride);
 
+// to[i] += from[i] for i < count.
+using AddCurrents = void (*)(const float* from, int64_t count, float* to);
+
 // to[column][row] = from[row * from_stride + column] for 16 x 16 numbers.
 using Transpose = void (*)(const float* from, int64_t from_stride, float* const* to);
 
@@ -67,6 +70,7 @@ struct SpikeGemmKernels {
     TransposeBits transpose_bits;
     Accumulate accumulate;
     AddSpikes add_spikes;
+    AddCurrents add_currents;
     Transpose transpose;
     AccumulateEventsOf accumulate_events;
 };

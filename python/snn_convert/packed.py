@@ -19,7 +19,7 @@ from snn_kernels import (
     spike_linear_signgd,
 )
 from snn_kernels.backends import C, choose
-from snn_kernels.ops.spike_gemm.checks import GPU_BACKENDS, is_by_neuron, pair
+from snn_kernels.ops.spike_gemm.checks import GPU_BACKENDS, is_by_neuron, is_by_row, pair
 from snn_kernels.ops.spike_gemm.cpu import resolve_method, takes_scaled
 from snn_kernels.ops.spike_gemm.rows import convolution_shape
 
@@ -108,9 +108,9 @@ class Emission:
 class Product:
     """A linear map or convolution of a train, taken when its currents are asked for, or never, by the fused op.
 
-    ``residual`` is what a shortcut adds to it: a current ``[T, B, *]``, or what a population sends, which stays packed
-    where its spikes are each worth the ``residual_amplitude`` of their feature or neuron. ``taken`` says how it was
-    taken, once it has been: ``fused`` or a method of :func:`snn_kernels.spike_linear`.
+    ``residual`` is what a shortcut adds to it: a current ``[T, B, *]``; what a population sends, which stays packed
+    where its spikes are each worth the ``residual_amplitude`` of their feature or neuron; or a product that projects.
+    ``taken`` says how it was taken, once it has been: ``fused`` or a method of :func:`snn_kernels.spike_linear`.
     """
 
     train: SpikeTrain
@@ -119,7 +119,7 @@ class Product:
     geometry: tuple[Any, ...] | None  # stride, padding, dilation, groups of a convolution
     amplitude: Tensor
     method: str
-    residual: Tensor | Emission | None = None
+    residual: Tensor | Emission | Product | None = None
     residual_amplitude: Tensor | None = None
     taken: str | None = None
     _dense: Tensor | None = None
@@ -185,10 +185,38 @@ class Product:
         self.taken = "fused"
         fused = spike_linear_signgd if self.geometry is None else spike_conv2d_signgd
         geometry = self.geometry or ()
-        packed = self.residual_amplitude is not None
-        residual = self.residual.train if packed else as_dense(self.residual)
-        neuron |= {"residual": residual, "residual_amplitude": self.residual_amplitude, "amplitude": self.amplitude}
-        return fused(self.train, self.weight, self.bias, eta, activation, *geometry, **neuron)
+        neuron["amplitude"], bias = self.amplitude, self.bias
+        if isinstance(self.residual, Product):
+            self.residual.taken = "fused"
+            neuron |= self.residual._as_projection()
+            biases = [bias for bias in (self.bias, self.residual.bias) if bias is not None]
+            bias = sum(biases) if biases else None
+        elif self.residual_amplitude is not None:
+            neuron |= {"residual": self.residual.train, "residual_amplitude": self.residual_amplitude}
+        else:
+            neuron["residual"] = as_dense(self.residual)
+        return fused(self.train, self.weight, bias, eta, activation, *geometry, **neuron)
+
+    def projects_onto(self, product: Product) -> bool:
+        """Whether the fused op of ``product`` can take this one along: a linear map or 1x1 convolution of its kind."""
+        if self.residual is not None or self._dense is not None or _on_gpu(self.weight):
+            return False
+        if self._by_neuron != product._by_neuron or (self.geometry is None and is_by_row(self.amplitude)):
+            return False
+        if self.geometry is None or product.geometry is None:
+            return self.geometry is product.geometry
+        _, padding, _, groups = self.geometry
+        points = self.weight.shape[2:] == (1, 1) and pair(padding) == [0, 0]
+        return points and groups == 1 == product.geometry[3]
+
+    def _as_projection(self) -> dict[str, Any]:
+        """The arguments of a fused op that takes this product along."""
+        train, amplitude = self.train, self.amplitude
+        if self.geometry is not None:
+            of_points = (..., *(slice(None, None, step) for step in pair(self.geometry[0])))
+            train = SpikeTrain(train.bytes[of_points], train.timesteps)
+            amplitude = amplitude[of_points] if self._by_neuron else amplitude
+        return {"residual": train, "residual_amplitude": amplitude, "residual_weight": self.weight.flatten(1)}
 
 
 # What reaches a population: currents [T, B, *], or what they are yet to be computed from.
@@ -210,10 +238,11 @@ def with_residual(summands: Mapping[fx.Node, Any], amplitude: Tensor | None = No
     if len(summands) != 2 or not products:
         return None
     largest = max(products, key=lambda node: summands[node].weight[0].numel())
-    (other,) = (value for node, value in summands.items() if node is not largest)
+    ((source, other),) = ((node, value) for node, value in summands.items() if node is not largest)
     product = summands[largest]
     packed = isinstance(other, Emission) and amplitude is not None
-    other = other if packed else as_dense(other).float()  # like a product, whatever the precision
+    if not packed and not (source in products and other.projects_onto(product)):
+        other = as_dense(other).float()  # like a product, whatever the precision
     shape = (other.train.timesteps, *other.train.shape) if packed else other.shape
     if product.residual is not None or product.shape != shape:
         return None

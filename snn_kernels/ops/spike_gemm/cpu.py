@@ -11,7 +11,17 @@ from ...backends import C
 from .checks import is_by_row
 from .rows import Rows, convolution_rows, convolution_shape, linear_rows
 
-__all__ = ["convolution_cpu", "linear_cpu", "product_arguments", "resolve_method", "takes_scaled"]
+__all__ = [
+    "Arguments",
+    "convolution_arguments",
+    "convolution_cpu",
+    "linear_arguments",
+    "linear_cpu",
+    "resolve_method",
+    "takes_scaled",
+]
+
+Arguments = tuple[tuple, tuple[Tensor | None, ...]]  # of a product, and the tensors whose addresses they hold
 
 # Below this share of ones the event method is the faster one, by instruction set: `python -m bench --experiment
 # density`. It needs enough outputs (of a group) to be worth collecting the spikes for; the overlapping windows of a
@@ -49,7 +59,7 @@ def _density(bytes: Tensor, timesteps: int) -> float:
 
 def product_arguments(
     rows: Rows, timesteps: int, weight: Tensor, bias: Tensor | None, amplitude: Tensor | None, groups: int = 1
-) -> tuple[tuple, tuple[Tensor | None, ...]]:
+) -> Arguments:
     """The arguments of ``spike_gemm_problem`` in csrc/bindings.cpp, and the tensors whose addresses they hold.
 
     ``weight`` is ``[N, C / groups, ...]``; ``amplitude`` is ``[C]``, one for the inputs of a channel, or one for each
@@ -79,6 +89,24 @@ def product_arguments(
         0 if bias is None else bias.data_ptr(),
     )
     return arguments, (*rows, weight, bias, amplitude, of_row)
+
+
+def linear_arguments(
+    bytes: Tensor, timesteps: int, weight: Tensor, bias: Tensor | None, amplitude: Tensor | None
+) -> Arguments:
+    return product_arguments(linear_rows(bytes), timesteps, weight, bias, amplitude)
+
+
+def convolution_arguments(
+    bytes: Tensor,
+    timesteps: int,
+    weight: Tensor,
+    bias: Tensor | None,
+    amplitude: Tensor | None,
+    geometry: Sequence[Sequence[int]],
+) -> Arguments:
+    rows = convolution_rows(bytes, weight.shape[1], weight.shape[-2:], *geometry)
+    return product_arguments(rows, timesteps, weight, bias, amplitude)
 
 
 def _empty_currents(*shape: int) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,14 +19,15 @@ from ..neuron.reference import Momentum, Operands, State
 from ..neuron.state import NeuronState
 from . import gpu
 from .checks import checked_convolution, checked_linear, features_last, is_by_neuron, is_by_row
-from .cpu import product_arguments, takes_scaled
+from .cpu import Arguments, convolution_arguments, linear_arguments, takes_scaled
 from .residual import Residual, checked_residual
-from .rows import convolution_rows, convolution_shape, linear_rows
+from .rows import convolution_shape
 from .scaled import scaled_convolution, scaled_linear
 
 __all__ = ["spike_conv2d_signgd", "spike_linear_signgd"]
 
 Field = Tensor | float
+POINTS = ([1, 1], [0, 0], [1, 1])  # stride, padding and dilation of a projection
 
 
 def spike_linear_signgd(
@@ -38,6 +40,7 @@ def spike_linear_signgd(
     amplitude: Field | None = None,
     residual: Tensor | SpikeTrain | None = None,
     residual_amplitude: Field | None = None,
+    residual_weight: Tensor | None = None,
     offset: Field = 1.0,
     x0: Field = 0.0,
     scale: Field = 1.0,
@@ -58,6 +61,9 @@ def spike_linear_signgd(
         residual_amplitude: what a spike of that train is worth: a number or ``[N]``, 1 if it is ``None``, or what
             broadcasts to the neurons, for which the train is unpacked but where ``amplitude`` is one for each neuron,
             too. The fused spikes are those with the currents ``residual_amplitude * spike`` as residual, bit for bit.
+        residual_weight: ``[N, M]``, a linear map (of images: a 1x1 convolution) of a residual train of ``M`` features,
+            as where a shortcut projects: a second product, whose currents are added. It is part of the fused op on the
+            ``cpu`` backend where ``residual_amplitude`` is one for each neuron if and only if ``amplitude`` is.
         eta, activation, offset, scale, v0, state: as in ``signgd``; ``x0`` is the decoded input before the first step.
         backend: ``None`` for the fastest here, or a name that runs or raises.
 
@@ -70,11 +76,12 @@ def spike_linear_signgd(
     """
     amplitude = checked_linear(train, weight, bias, amplitude)
     shape = (*train.shape[:-1], weight.shape[0])
-    residual, residual_amplitude = checked_residual(residual, residual_amplitude, train, shape, -1)
+    residual, residual_amplitude = checked_residual(residual, residual_amplitude, train, shape, -1, residual_weight)
     neuron = _checked_neuron(train, shape, eta, activation, offset, x0, scale, v0, state)
     backend = choose(backend, train.device)
     bytes, x, v = torch.ops.snn_kernels.spike_linear_signgd(
-        train.bytes, train.timesteps, weight, bias, amplitude, residual, residual_amplitude, *neuron, backend
+        *(train.bytes, train.timesteps, weight, bias, amplitude, residual, residual_amplitude, residual_weight),
+        *(*neuron, backend),
     )
     return SpikeTrain(bytes, train.timesteps), NeuronState(x, v)
 
@@ -93,6 +100,7 @@ def spike_conv2d_signgd(
     amplitude: Field | None = None,
     residual: Tensor | SpikeTrain | None = None,
     residual_amplitude: Field | None = None,
+    residual_weight: Tensor | None = None,
     offset: Field = 1.0,
     x0: Field = 0.0,
     scale: Field = 1.0,
@@ -109,11 +117,11 @@ def spike_conv2d_signgd(
     amplitude, geometry = checked_convolution(train, weight, bias, amplitude, stride, padding, dilation, groups)
     size = convolution_shape(train.shape[2:], weight.shape[2:], *geometry)
     shape = (train.shape[0], weight.shape[0], *size)
-    residual, residual_amplitude = checked_residual(residual, residual_amplitude, train, shape, 1)
+    residual, residual_amplitude = checked_residual(residual, residual_amplitude, train, shape, 1, residual_weight)
     neuron = _checked_neuron(train, shape, eta, activation, offset, x0, scale, v0, state)
     backend = choose(backend, train.device)
     bytes, x, v = torch.ops.snn_kernels.spike_conv2d_signgd(
-        *(train.bytes, train.timesteps, weight, bias, amplitude, residual, residual_amplitude),
+        *(train.bytes, train.timesteps, weight, bias, amplitude, residual, residual_amplitude, residual_weight),
         *(*geometry, groups, *neuron, backend),
     )
     return SpikeTrain(bytes, train.timesteps), NeuronState(x, v)
@@ -141,7 +149,7 @@ def _checked_neuron(train, shape, eta, activation, offset, x0, scale, v0, state)
 
 PRODUCT_SCHEMA = (
     "Tensor bytes, int timesteps, Tensor weight, Tensor? bias, Tensor? amplitude, Tensor? residual, "
-    "Tensor? residual_amplitude"
+    "Tensor? residual_amplitude, Tensor? residual_weight"
 )
 NEURON_SCHEMA = "Tensor eta, Tensor offset, Tensor x, Tensor scale, Tensor[] parameters, Tensor v, str activation"
 torch.library.define(
@@ -182,32 +190,55 @@ def _convolution_outputs(
 
 
 @torch.library.register_fake("snn_kernels::spike_linear_signgd")
-def _linear_fake(bytes, timesteps, weight, bias, amplitude, residual, residual_amplitude, *neuron_and_backend):
-    return _linear_outputs(bytes, timesteps, weight, amplitude, neuron_and_backend[-1])[1]
+def _linear_fake(bytes, timesteps, weight, bias, amplitude, *residual_neuron_and_backend):
+    return _linear_outputs(bytes, timesteps, weight, amplitude, residual_neuron_and_backend[-1])[1]
 
 
 @torch.library.register_fake("snn_kernels::spike_conv2d_signgd")
-def _convolution_fake(bytes, timesteps, weight, bias, amplitude, residual, residual_amplitude, *rest):
-    return _convolution_outputs(bytes, timesteps, weight, amplitude, rest[:3], backend=rest[-1])[1]
+def _convolution_fake(bytes, timesteps, weight, bias, amplitude, *rest):
+    return _convolution_outputs(bytes, timesteps, weight, amplitude, rest[3:6], backend=rest[-1])[1]
+
+
+def _with_projection(
+    added: Residual, weight: Tensor | None, product: Callable | None, scaled: bool, current: Callable[[str], Tensor]
+) -> tuple[Residual, list[Arguments]]:
+    """The residual and, where a weight projects it, one more product of the fused op, if there is one of its kind.
+
+    ``product`` makes the operands of such a product, ``current`` takes it by itself.
+    """
+    if weight is None:
+        return added, []
+    of_neuron = added.amplitude is not None and added.amplitude.ndim > 1
+    if product is not None and of_neuron == scaled and not (scaled and len(added.amplitude) != 1):
+        return added.nothing(), [product(added.value, added.timesteps, weight, None, added.amplitude)]
+    return added._replace(value=current("auto" if of_neuron else "dense"), amplitude=None), []
 
 
 @torch.library.impl("snn_kernels::spike_linear_signgd", "CompositeExplicitAutograd")
-def _linear(bytes, timesteps, weight, bias, amplitude, residual, residual_amplitude, *neuron_and_backend):
-    *neuron, backend = neuron_and_backend
+def _linear(bytes, timesteps, weight, bias, amplitude, residual, residual_amplitude, residual_weight, *rest):
+    *neuron, backend = rest
     order, outputs = _linear_outputs(bytes, timesteps, weight, amplitude, backend)
     if not outputs[2].numel():
         return outputs
-    added = Residual(residual, residual_amplitude, timesteps, feature_dim=-1)
     of_neuron = is_by_neuron(amplitude, feature_dim=-1)
+    product = None
     if backend == "cpu" and of_neuron and takes_scaled(amplitude, timesteps, bytes.shape[1], len(weight)):
-        product = scaled_linear(bytes, timesteps, weight, bias, amplitude)
-        _fused(product, timesteps, added, neuron, order, outputs, scaled=True)
+        product = scaled_linear
     elif backend == "cpu" and timesteps and not of_neuron:
-        product = product_arguments(linear_rows(bytes), timesteps, weight, bias, amplitude)
-        _fused(product, timesteps, added, neuron, order, outputs)
+        product = linear_arguments
+
+    def projected(method: str) -> Tensor:
+        how = (residual_amplitude, method if backend == "cpu" else "auto", backend)
+        return torch.ops.snn_kernels.spike_linear(residual, timesteps, residual_weight, None, *how)
+
+    added = Residual(residual, residual_amplitude, timesteps, feature_dim=-1)
+    added, more = _with_projection(added, residual_weight, product, of_neuron, projected)
+    if product is not None:
+        products = [product(bytes, timesteps, weight, bias, amplitude), *more]
+        _fused(products, timesteps, added, neuron, order, outputs, scaled=of_neuron)
     elif gpu.fuses(backend, added) and not of_neuron and not is_by_row(amplitude):
-        product = (bytes, timesteps, weight, bias, amplitude)
-        gpu.linear_signgd(backend, *product, added.by_feature(), neuron, order, outputs)
+        operands = (bytes, timesteps, weight, bias, amplitude)
+        gpu.linear_signgd(backend, *operands, added.by_feature(), neuron, order, outputs)
     else:
         current = torch.ops.snn_kernels.spike_linear(bytes, timesteps, weight, bias, amplitude, "auto", backend)
         _apart(added.added_to(current), neuron, outputs, backend)
@@ -215,23 +246,32 @@ def _linear(bytes, timesteps, weight, bias, amplitude, residual, residual_amplit
 
 
 @torch.library.impl("snn_kernels::spike_conv2d_signgd", "CompositeExplicitAutograd")
-def _convolution(bytes, timesteps, weight, bias, amplitude, residual, residual_amplitude, *rest):
+def _convolution(bytes, timesteps, weight, bias, amplitude, residual, residual_amplitude, residual_weight, *rest):
     (*geometry, groups), (*neuron, backend) = rest[:4], rest[4:]
     order, outputs = _convolution_outputs(bytes, timesteps, weight, amplitude, geometry, backend)
     if not outputs[2].numel():
         return outputs
-    added = Residual(residual, residual_amplitude, timesteps, feature_dim=2)
     of_neuron = is_by_neuron(amplitude, feature_dim=1)
+    product = None
     if backend == "cpu" and of_neuron and takes_scaled(amplitude, timesteps, bytes.shape[1], len(weight), groups):
-        product = scaled_convolution(bytes, timesteps, weight, bias, amplitude, geometry)
-        _fused(product, timesteps, added, neuron, order, outputs, scaled=True)
+        product = scaled_convolution
     elif backend == "cpu" and timesteps and groups == 1 and not of_neuron:
-        rows = convolution_rows(bytes, weight.shape[1], weight.shape[-2:], *geometry)
-        product = product_arguments(rows, timesteps, weight, bias, amplitude)
-        _fused(product, timesteps, added, neuron, order, outputs)
+        product = convolution_arguments
+    kernel = None if residual_weight is None else residual_weight[:, :, None, None]
+
+    def projected(method: str) -> Tensor:
+        how = (*POINTS, 1, method if backend == "cpu" else "auto", backend)
+        return torch.ops.snn_kernels.spike_conv2d(residual, timesteps, kernel, None, residual_amplitude, *how)
+
+    added = Residual(residual, residual_amplitude, timesteps, feature_dim=2)
+    at_points = None if product is None else partial(product, geometry=POINTS)
+    added, more = _with_projection(added, kernel, at_points, of_neuron, projected)
+    if product is not None:
+        products = [product(bytes, timesteps, weight, bias, amplitude, geometry), *more]
+        _fused(products, timesteps, added, neuron, order, outputs, scaled=of_neuron)
     elif groups == 1 and gpu.fuses(backend, added) and not of_neuron:
-        product = (bytes, timesteps, weight, bias, amplitude)
-        gpu.convolution_signgd(backend, *product, geometry, added.by_feature(), neuron, order, outputs)
+        operands = (bytes, timesteps, weight, bias, amplitude)
+        gpu.convolution_signgd(backend, *operands, geometry, added.by_feature(), neuron, order, outputs)
     else:
         current = torch.ops.snn_kernels.spike_conv2d(
             bytes, timesteps, weight, bias, amplitude, *geometry, groups, "auto", backend
@@ -249,16 +289,16 @@ def _apart(current: Tensor, neuron: Sequence, outputs: tuple, backend: str) -> N
 
 
 def _fused(
-    product: tuple,
+    products: Sequence[Arguments],
     timesteps: int,
     residual: Residual,
     neuron: Sequence,
     order: Order,
     outputs: tuple[Tensor, Tensor, Tensor],
-    scaled: bool = False,
+    scaled: bool,
 ) -> None:
     eta, offset, x, scale, parameters, v, activation = neuron
-    product_numbers, _alive = product
+    numbers = [arguments for arguments, _alive in products]
     bytes, x_out, v_out = outputs
     arguments, _alive_too = neuron_arguments(
         activation,
@@ -275,7 +315,7 @@ def _fused(
     )
     if scaled:
         current, train, _alive_as_well = residual.of_samples()
-        C.scaled_gemm_signgd_cpu(product_numbers, current, train, arguments, torch.get_num_threads())
+        C.scaled_gemm_signgd_cpu(numbers, current, train, arguments, torch.get_num_threads())
     else:
         current, train, _alive_as_well = residual.by_feature().arguments()
-        C.spike_gemm_signgd_cpu(product_numbers, current, train, arguments, torch.get_num_threads())
+        C.spike_gemm_signgd_cpu(numbers, current, train, arguments, torch.get_num_threads())

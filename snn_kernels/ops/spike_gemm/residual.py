@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...checks import kind
 from ...spike_train import SpikeTrain
-from .checks import checked_amplitude
+from .checks import WEIGHT_DTYPES, checked_amplitude
 from .rows import offsets, sample_argument
 
 __all__ = ["Residual", "checked_residual"]
@@ -22,9 +22,12 @@ def checked_residual(
     train: SpikeTrain,
     shape: tuple[int, ...],
     feature_dim: int,
+    weight: Tensor | None,
 ) -> tuple[Tensor | None, Tensor | None]:
     """A residual of the neurons ``shape`` behind ``train`` as the ops take it: currents, or bytes and what
     ``checked_amplitude`` gives of their amplitude."""
+    if weight is not None:
+        shape = _projected_shape(residual, weight, train, shape, feature_dim)
     if isinstance(residual, SpikeTrain):
         if (residual.timesteps, residual.shape, residual.device) != (train.timesteps, shape, train.device):
             raise ValueError(
@@ -45,6 +48,22 @@ def checked_residual(
     return residual, None
 
 
+def _projected_shape(
+    residual: object, weight: Tensor, train: SpikeTrain, shape: tuple[int, ...], feature_dim: int
+) -> tuple[int, ...]:
+    """The shape of the train that ``weight`` brings to the neurons' shape."""
+    if not isinstance(residual, SpikeTrain):
+        raise ValueError(f"residual_weight: expected None where residual is no SpikeTrain, got {kind(weight)}")
+    outputs = shape[feature_dim]
+    if not isinstance(weight, Tensor) or weight.dtype not in WEIGHT_DTYPES:
+        raise TypeError(f"residual_weight: expected a float32, float16 or bfloat16 tensor, got {kind(weight)}")
+    if weight.ndim != 2 or len(weight) != outputs or weight.device != train.device:
+        raise ValueError(f"residual_weight: expected shape [{outputs}, M] on {train.device}, got {kind(weight)}")
+    projected = list(shape)
+    projected[feature_dim] = weight.shape[1]
+    return tuple(projected)
+
+
 class Residual(NamedTuple):
     """Currents, bytes of a train whose spikes are worth ``amplitude`` (1 if it is ``None``), or nothing.
 
@@ -59,6 +78,9 @@ class Residual(NamedTuple):
     @property
     def is_packed(self) -> bool:
         return self.value is not None and self.value.dtype == torch.uint8
+
+    def nothing(self) -> Residual:
+        return self._replace(value=None, amplitude=None)
 
     def added_to(self, current: Tensor) -> Tensor:
         """``current[t] + amplitude * spike[t]``: the definition of a packed residual."""

@@ -9,11 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...backends import C
+from .cpu import Arguments
 from .rows import convolution_shape, offsets, sample_argument
 
 __all__ = ["scaled_convolution", "scaled_linear", "write_currents"]
-
-Arguments = tuple[tuple, tuple[Tensor | None, ...]]
 
 
 def scaled_linear(bytes: Tensor, timesteps: int, weight: Tensor, bias: Tensor | None, amplitude: Tensor) -> Arguments:
