@@ -64,6 +64,16 @@ class SpikeTrain:
 
         return unpack(self, dtype)
 
+    def step(self, t: int) -> Tensor:
+        """The spikes at step ``t``, from 0 on: uint8 ``[*shape]`` of 0 and 1.
+
+        Raises:
+            ValueError: the train has no such step.
+        """
+        if not 0 <= t < self.timesteps:
+            raise ValueError(f"t: expected a step from 0 to {self.timesteps - 1}, got {t}")
+        return self.bytes[t // 8] >> t % 8 & 1
+
     def count(self) -> Tensor:
         """Number of spikes, over all neurons and steps: an int64 scalar."""
         return sum(((self.bytes >> bit) & 1).sum() for bit in range(8))

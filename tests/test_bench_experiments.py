@@ -19,6 +19,7 @@ from bench.networks import whole_network
 from bench.recipes import MORE
 from bench.results import load
 from bench.runner import Missing, Setting
+from snn_convert import SpikingModel
 from snn_convert.demo.networks import NETWORKS
 from snn_kernels import schedules, signgd
 
@@ -80,17 +81,27 @@ def test_a_network_that_cannot_be_made_is_named(monkeypatch):
     assert "transformers" in missing.reason
 
 
-def test_a_wrong_network_is_refused():
+def test_a_wrong_network_is_refused(monkeypatch):
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.LazyLinear(5))
     x = torch.randn(2, 3, 8, 8)
     model(x)
     comparison = whole_network("c", model.eval(), x, 8, "default")
     output = comparison.variants["snn_convert"]()
-    assert "of rounding alone" in comparison.accept("snn_convert", output)
-    for name, wrong in (("snn_convert", 1.1 * output), ("ANN", output)):
+    assert "at a crossing" in comparison.accept("snn_convert", output)
+    for name, wrong in (("snn_convert", 1.001 * output), ("single-step loop", 1.001 * output), ("ANN", output)):
         with pytest.raises(AssertionError, match="relative error"):
             comparison.accept(name, wrong)
+
+    def one_other_spike(snn, *inputs):
+        trains = spikes(snn, *inputs)
+        next(iter(trains.values())).bytes[0, 0, 0, 0, 0] ^= 1 << 5
+        return trains
+
+    spikes = SpikingModel.spikes
+    monkeypatch.setattr(SpikingModel, "spikes", one_other_spike)
+    with pytest.raises(AssertionError, match="a spike the loop would not fire"):
+        whole_network("c", model, x, 8, "default").accept("snn_convert", output)
 
 
 def test_full_has_every_quick_case_and_more():

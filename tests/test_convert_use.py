@@ -13,6 +13,8 @@ from torch import nn
 
 from models import Residual, gelu_mlp, images, pooled_cnn, randomise_batch_norm
 from snn_convert import CalibrationError, UnsupportedOperation, convert
+from snn_convert.loop import single_step_loop
+from snn_kernels import SpikeTrain
 from snn_kernels.schedules import Constant, Exponential
 
 QUICK = {"timesteps": 5, "schedule": Exponential(0.3, 0.8)}
@@ -260,6 +262,35 @@ def test_firing_rates():
     rates = snn.firing_rates(images())
     assert list(rates) == [name for name, _ in snn.populations()]
     assert all(0.2 < rate < 0.8 for rate in rates.values())  # an estimate that has arrived goes up and down in turn
+
+
+@pytest.mark.parametrize("delay", [0, 3, 13])
+def test_spikes(delay):
+    """Of every population, all its steps, however a run cuts time into pieces."""
+    snn = convert(pooled_cnn(), [images()], timesteps=13, schedule=Constant(0.1), onset_delay=delay)
+    trains, rates = snn.spikes(images()), snn.firing_rates(images())
+    assert list(trains) == list(rates)
+    for name, train in trains.items():
+        assert train.timesteps == 13
+        assert train.shape[0] == len(images())
+        assert train.firing_rate().item() == pytest.approx(rates[name])
+
+
+def test_a_loop_that_follows_the_spikes_gives_the_output():
+    """Whatever its own neurons decide."""
+    snn = convert(pooled_cnn(), [images()], timesteps=13, schedule=Constant(0.1))
+    x = images()
+    trains, decisions = snn.spikes(x), []
+
+    def record(t, name, inputs, target, v, spike):
+        decisions.append((spike.bool() == trains[name].step(t).bool()).float().mean())
+
+    torch.testing.assert_close(single_step_loop(snn, x, record=record, follow=trains), snn(x), rtol=1e-5, atol=1e-5)
+    assert min(decisions) > 0.99
+    others = {name: SpikeTrain(~train.bytes, train.timesteps) for name, train in trains.items()}
+    decisions.clear()
+    assert (single_step_loop(snn, x, record=record, follow=others) - snn(x)).norm() > 0.1 * snn(x).norm()
+    assert min(decisions) < 0.9
 
 
 def test_print_shows_what_the_network_is_made_of():

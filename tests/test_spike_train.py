@@ -47,6 +47,15 @@ def test_firing_rate(timesteps):
     assert train.firing_rate().item() == pytest.approx(spikes.mean().item(), rel=1e-6)
 
 
+def test_a_step():
+    spikes = torch.rand(11, 3, 4) < 0.5
+    train = pack(spikes)
+    for t in range(11):
+        assert torch.equal(train.step(t).bool(), spikes[t])
+    with pytest.raises(ValueError, match="t: expected a step from 0 to 10, got 11"):
+        train.step(11)
+
+
 def test_firing_rate_of_nothing_is_nan():
     assert pack(torch.zeros(0, 3)).firing_rate().isnan()
     assert pack(torch.zeros(8, 0)).firing_rate().isnan()

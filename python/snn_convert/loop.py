@@ -5,13 +5,14 @@ One network pass a step, one tensor operation a line of the dynamics, as publish
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
+from snn_kernels import SpikeTrain
 from snn_kernels.ops.neuron.reference import Operands, State, signgd_step
 
 from .encoders import encode
@@ -26,7 +27,12 @@ Record = Callable[[int, str, tuple[Tensor, ...], Tensor, Tensor, Tensor], None]
 
 @torch.no_grad()
 def single_step_loop(
-    snn: SpikingModel, *args: Any, timesteps: int | None = None, record: Record | None = None, **kwargs: Any
+    snn: SpikingModel,
+    *args: Any,
+    timesteps: int | None = None,
+    record: Record | None = None,
+    follow: Mapping[str, SpikeTrain] | None = None,
+    **kwargs: Any,
 ) -> Any:
     """Run ``snn``'s dynamics step by step in PyTorch and return the decoded output.
 
@@ -36,6 +42,8 @@ def single_step_loop(
         timesteps: how many steps; all of them by default.
         record: called as ``record(t, population, x, target, v, spike)`` for every population and step, with ``v`` the
             estimate that was compared with the target.
+        follow: what the populations fire in place of their own decisions, as :meth:`SpikingModel.spikes` gives it;
+            ``record`` still sees their own.
 
     Raises:
         ValueError: the populations of ``snn`` do not start together.
@@ -66,12 +74,20 @@ def single_step_loop(
             spike, state[node] = signgd_step(currents, eta, population, operands, before)
             if record is not None:
                 x = state[node].x
-                record(t, node.target.removeprefix("populations."), x, population(*x), before.v, spike)
+                record(t, _name(node), x, population(*x), before.v, spike)
+            if follow is not None:
+                spike = follow[_name(node)].step(t)
+                v = before.v - eta * population.scale * (2 * spike.float() - 1)
+                state[node] = state[node]._replace(v=v)
             return spike.float() * population.scale
 
         currents = _leaves(_network_pass(engine, still, emit))
         decoded = [y - eta * (2 * current - offset) for y, current, offset in zip(decoded, currents, offsets)]
     return pytree.tree_unflatten(decoded, snn.output_spec)
+
+
+def _name(node: fx.Node) -> str:
+    return node.target.removeprefix("populations.")
 
 
 def _still_values(engine: Engine, values: dict) -> dict:

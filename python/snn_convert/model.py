@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from snn_kernels import SpikeTrain, pack
 from snn_kernels.checks import kind
 from snn_kernels.schedules import Schedule
 
@@ -19,7 +20,7 @@ from .engine import Engine
 from .nodes import PRECISIONS
 from .population import Population
 from .rest import Rest
-from .run import Run
+from .run import Run, Watch
 from .samples import Samples
 from .staggered import StaggeredRun
 from .summary import summary
@@ -134,9 +135,9 @@ class SpikingModel(nn.Module):
         checks = check_steps(self, steps)
         return run_until_sure(self._run(self.flat_inputs(args, kwargs)), confidence, checks)
 
-    def _run(self, leaves: list[Any], count_spikes: bool = False) -> Run:
+    def _run(self, leaves: list[Any], watch: Watch | None = None) -> Run:
         with torch.no_grad():
-            return (StaggeredRun if self.onset_delay else Run)(self, leaves, count_spikes)
+            return (StaggeredRun if self.onset_delay else Run)(self, leaves, watch)
 
     def populations(self) -> Iterator[tuple[str, Population]]:
         """Every population with its name, in the order of the network."""
@@ -177,9 +178,23 @@ class SpikingModel(nn.Module):
     @torch.no_grad()
     def firing_rates(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """The share of steps at which the neurons of each population fire."""
-        run = self._run(self.flat_inputs(args, kwargs), count_spikes=True)
+        fired: dict[str, Tensor] = {}
+        neurons: dict[str, int] = {}
+
+        def count(node: fx.Node, train: SpikeTrain) -> None:
+            name = _name(node)
+            fired[name], neurons[name] = fired.get(name, 0) + train.count(), train.shape.numel()
+
+        self._run(self.flat_inputs(args, kwargs), count).advance_to(self.latency)
+        return {name: count.item() / (neurons[name] * self.timesteps) for name, count in fired.items()}
+
+    @torch.no_grad()
+    def spikes(self, *args: Any, **kwargs: Any) -> dict[str, SpikeTrain]:
+        """The train of each population, :attr:`timesteps` of ``[B, *]``."""
+        pieces: dict[str, list[SpikeTrain]] = {}
+        run = self._run(self.flat_inputs(args, kwargs), lambda n, train: pieces.setdefault(_name(n), []).append(train))
         run.advance_to(self.latency)
-        return {_name(node): fired.item() / run.neuron_steps[node] for node, fired in run.spikes.items()}
+        return {name: pack(torch.cat([train.unpack(torch.bool) for train in found])) for name, found in pieces.items()}
 
     def profile(self, *args: Any, **kwargs: Any) -> Profile:
         """Count spikes, operations and energy on one batch: see :func:`snn_convert.profile.profile`."""

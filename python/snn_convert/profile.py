@@ -195,7 +195,7 @@ class Counting:
         self.products: dict[fx.Node, Counter[str]] = {}
         super().__init__(model, inputs)
 
-    def _count(self, node: fx.Node, train: SpikeTrain) -> None:
+    def _sent(self, node: fx.Node, train: SpikeTrain) -> None:
         self.fired[node] = self.fired.get(node, 0) + train.unpack().sum(0)
         self.bytes[node] = self.bytes.get(node, 0) + train.bytes.numel()
         self.silent[node] = self.silent.get(node, 0) + int((train.bytes == 0).sum())

@@ -19,7 +19,9 @@ from .packed import Current, Emission
 if TYPE_CHECKING:
     from .model import SpikingModel
 
-__all__ = ["CHUNK", "Run"]
+__all__ = ["CHUNK", "Run", "Watch"]
+
+Watch = Callable[[fx.Node, SpikeTrain], None]
 
 CHUNK = 8  # steps that are carried through the network together, at least: one byte of every neuron's train
 SAMPLE_STEPS = 256  # and what a small batch may come to with more of them
@@ -39,14 +41,12 @@ class Run:
 
     Attributes:
         done: the steps made so far.
-        spikes, neuron_steps: with ``count_spikes``, how often each population fired and how often it could have.
+        watch: called with every population and its train of some steps, in their order.
     """
 
-    def __init__(self, model: SpikingModel, inputs: Sequence[Any], count_spikes: bool = False):
+    def __init__(self, model: SpikingModel, inputs: Sequence[Any], watch: Watch | None = None):
         self.model, self.engine, self.inputs = model, model.engine, inputs
-        self.done = 0
-        self.spikes: dict[fx.Node, Tensor] | None = {} if count_spikes else None
-        self.neuron_steps: dict[fx.Node, int] = {}
+        self.done, self.watch = 0, watch
         self._begin()
 
     def _begin(self) -> None:
@@ -122,8 +122,8 @@ class Run:
             raise ValueError("select: a population has the samples merged with another dimension")
         where = self.model.samples
         leaves = [where.take(samples, node, leaf) for node, leaf in zip(self.engine.inputs, self.inputs)]
-        rest = type(self)(self.model, leaves, self.spikes is not None)
-        rest.done, rest.spikes, rest.neuron_steps = self.done, self.spikes, self.neuron_steps
+        rest = type(self)(self.model, leaves, self.watch)
+        rest.done = self.done
         rest._take_state(self, partial(where.take, samples), partial(where.take_state, samples))
         return rest
 
@@ -139,10 +139,9 @@ class Run:
         population = self.engine.population(node)
         offsets = self.offsets.get(node, population.offsets)
         emission, self.state[node] = population.advance(currents, eta, self.state[node], offsets)
-        self._count(node, emission.train)
+        self._sent(node, emission.train)
         return emission
 
-    def _count(self, node: fx.Node, train: SpikeTrain) -> None:
-        if self.spikes is not None:
-            self.spikes[node] = self.spikes.get(node, 0) + train.count()
-            self.neuron_steps[node] = self.neuron_steps.get(node, 0) + train.timesteps * train.shape.numel()
+    def _sent(self, node: fx.Node, train: SpikeTrain) -> None:
+        if self.watch is not None:
+            self.watch(node, train)

@@ -120,7 +120,7 @@ class StaggeredRun(Run):
         if not any(source in moving for source in node.args):
             x = [self.value(source) for source in node.args]
             train, arrived = population.chase(x, eta, v)
-            self._count(node, train)
+            self._sent(node, train)
             return Emission(train, partial(_estimates, population, train, eta, v)), arrived
         estimates, trains = [], []
         for t, step in enumerate(eta.split(1)):
@@ -129,7 +129,7 @@ class StaggeredRun(Run):
             estimates.append(v)
             trains.append(train)
         train = SpikeTrain(sum(train.bytes << t for t, train in enumerate(trains)), len(trains))
-        self._count(node, train)
+        self._sent(node, train)
         return Emission(train, partial(torch.stack, estimates)), v
 
     def _encode(self, node: fx.Node, eta: Tensor) -> tuple[Tensor, Tensor]:
