@@ -15,6 +15,7 @@ from .errors import UnsupportedOperation
 from .folding import fold
 from .rewrites_attention import ATTENTION, matmul
 from .rewrites_norm import NORMALISATIONS
+from .rewrites_pool import average_pool
 from .rewrites_rectifiers import RECTIFIERS
 from .rewrites_small import SMALL, values_alone
 from .rules import argument
@@ -157,6 +158,7 @@ def _level(lowering: Lowering, node: fx.Node, elements: list[fx.Node], channel_d
 
 REWRITES: dict[Callable, Callable[[Lowering, fx.Node], None]] = {
     aten._native_batch_norm_legit_no_training.default: batch_norm,
+    aten.avg_pool2d.default: average_pool,
     aten.max_pool1d.default: max_pool,
     aten.max_pool2d.default: max_pool,
     aten.max_pool3d.default: max_pool,
