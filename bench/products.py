@@ -175,7 +175,7 @@ def convolution(setting: Setting) -> Iterator[Comparison]:
             dense, options = train.unpack(weight.dtype).flatten(0, 1), {"padding": 1, "groups": groups}
             variants = {"F.conv2d": lambda dense=dense, weight=weight, o=options: F.conv2d(dense, weight, **o)}
             for name, how in _methods(setting).items():
-                if name != "event":
+                if "event" not in name:
                     variants[f"spike_conv2d {name}"] = lambda t=train, w=weight, how=how | options: sk.spike_conv2d(
                         t, w, **how
                     )

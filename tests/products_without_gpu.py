@@ -53,6 +53,9 @@ def test_linear_of_nothing(shape):
     bias = random(3)
     output = sk.spike_linear(random_train(9, *shape), random(3, shape[1]), bias, backend=BACKEND)
     torch.testing.assert_close(output, bias.expand(9, shape[0], 3))
+    for method in ("dense", "event"):
+        options = {"amplitude": 0.3, "method": method, "backend": BACKEND}
+        assert torch.equal(sk.spike_linear(random_train(9, *shape), random(3, shape[1]), bias, **options), output)
     assert sk.spike_linear(random_train(0, 2, 4), random(3, 4), backend=BACKEND).shape == (0, 2, 3)
 
 
@@ -147,7 +150,7 @@ def test_fused_linear_is_the_two_apart(timesteps, dtype, activation):
 
 
 def test_nothing_runs_apart(monkeypatch):
-    assert_fused(monkeypatch, BACKEND, residuals=BACKEND == "cuda")
+    assert_fused(monkeypatch, BACKEND, residuals=True)
 
 
 def test_residuals_of_one_row_and_of_no_steps():

@@ -9,6 +9,8 @@ from pathlib import Path
 import pybind11
 import pytest
 
+from snn_kernels import _C
+
 TESTS = Path(__file__).parent
 BESIDE_PYTHON = Path(sys.executable).parent  # where pip put cmake and ninja
 
@@ -52,9 +54,11 @@ def preloaded() -> str:
 
 
 def passed(*files: str, cwd: Path | None = None, **environment: str) -> int:
-    """How many tests of the files pass; all have to that are not for a GPU."""
+    """How many tests of the files pass; all have to that are not for a GPU. A package in ``cwd`` is the one tested."""
+    found = "import sys, snn_kernels; " + (f"assert snn_kernels.__file__.startswith({str(cwd)!r}); " if cwd else "")
     output = output_of(
-        *(sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", "-m", "not gpu"),
+        *(sys.executable, "-c", f"{found}import pytest; sys.exit(pytest.main())"),
+        *("-q", "-s", "-p", "no:cacheprovider", "-m", "not gpu"),
         *(TESTS / file for file in files),
         cwd=cwd,
         LD_PRELOAD=preloaded(),
@@ -62,5 +66,5 @@ def passed(*files: str, cwd: Path | None = None, **environment: str) -> int:
         **environment,
     )
     summary = output.strip().splitlines()[-1]
-    assert "skipped" not in summary
+    assert "skipped" not in summary or _C.isa == "portable"  # which has fewer methods
     return int(re.search(r"(\d+) passed", summary)[1])

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from models import images
-from snn_convert import convert, packed
+from snn_convert import amplitudes, convert, packed
 from snn_kernels import _C, SpikeTrain
 from snn_kernels.schedules import Exponential
 from witness import witnessed
@@ -56,7 +56,7 @@ def test_packed_and_dense_products_agree(monkeypatch):
     _, snn = converted()
     x = images(5)
     output = snn(x)
-    monkeypatch.setattr(packed, "PRODUCTS", {})
+    monkeypatch.setattr(amplitudes, "PRODUCTS", {})
     _, dense = converted()
     assert snn.engine.amplitudes
     assert not dense.engine.amplitudes
@@ -159,6 +159,25 @@ def test_shortcuts_that_project_are_part_of_the_fused_op(monkeypatch, network, r
     assert_agrees_with_the_oracle(snn, model, x, [5, 16])
 
 
+@vectors
+def test_biases_of_both_products_are_added_in_float32(monkeypatch):
+    """An error of theirs would act at every step in the same direction."""
+    torch.manual_seed(0)
+    snn = convert(Shortcuts().eval(), [images(16, seed=2)], timesteps=8, schedule=Exponential(0.3, 0.9)).bfloat16()
+    fused, biases = packed.spike_conv2d_signgd, []
+
+    def recorded(train, weight, bias, *rest, **options):
+        if options.get("residual_weight") is not None:
+            biases.append(bias)
+        return fused(train, weight, bias, *rest, **options)
+
+    monkeypatch.setattr(packed, "spike_conv2d_signgd", recorded)
+    snn(images(5).bfloat16())
+    named = dict(snn.network.named_parameters())
+    wanted = sum(bias.float() for name, bias in named.items() if name in ("across.bias", "second.bias"))
+    assert torch.equal(biases[0], wanted)
+
+
 class Mixer(nn.Module):
     """Residual sums of a train that has changed its layout, of a scaled train, and along another dimension."""
 
@@ -198,7 +217,7 @@ def test_a_residual_train_gives_the_bits_of_its_currents(monkeypatch, network, r
     # In four rounds, of which three have steps enough for the tables of the paper's scales, one a neuron.
     sums = {Shortcuts: 1, Mixer: 2}[network]
     assert sum(residuals) == (4 * sums if recipe == "default" else 3 * sums)
-    monkeypatch.setattr(packed, "_amplitude_in_sum", lambda *_: None)
+    monkeypatch.setattr(amplitudes, "_amplitude_in_sum", lambda *_: None)
     residuals.clear()
     for output, dense in zip(outputs, steps_of(model, x, recipe=recipe)):
         assert torch.equal(output, dense)
@@ -253,9 +272,9 @@ def test_scales_of_neurons_reach_the_products(monkeypatch, batch):
 
 def test_common_amplitude():
     scale = torch.rand(1, 4, 1, 1).expand(2, 4, 3, 3)
-    assert torch.equal(packed.common_amplitude(scale, 1), scale[0, :, 0, 0])
-    assert packed.common_amplitude(scale, -1) is None
-    assert packed.common_amplitude(torch.rand(2, 4), -1) is None
+    assert torch.equal(amplitudes.common_amplitude(scale, 1), scale[0, :, 0, 0])
+    assert amplitudes.common_amplitude(scale, -1) is None
+    assert amplitudes.common_amplitude(torch.rand(2, 4), -1) is None
 
 
 class Attending(nn.Module):

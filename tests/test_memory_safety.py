@@ -10,6 +10,8 @@ import snn_kernels
 from sanitized import TESTS, built, output_of, passed, preloaded
 
 FILES = (
+    "test_signgd.py",
+    "test_neuron_models.py",
     "test_spike_gemm.py",
     "test_spike_gemm_scaled.py",
     "test_signgd_matmul.py",

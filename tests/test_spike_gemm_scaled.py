@@ -150,7 +150,7 @@ def test_a_projected_residual_is_the_product_of_its_train(of_neuron, worth, thre
     """In the same op where both products are of the same kind, else apart: the same bits."""
     train, shortcut = random_train(12, 5, 4, 9, 7), random_train(12, 5, 21, 8, 6, seed=2)
     weight, projection, eta = random(16, 4, 2, 2), random(16, 21), sk.schedules.Exponential(0.4, 0.9).table(12)
-    method = "auto" if (worth is not None and worth.ndim > 1) or _C.isa == "portable" else "dense"
+    method = "auto" if worth is not None and worth.ndim > 1 else "dense"
     current = sk.spike_conv2d(shortcut, projection[:, :, None, None], amplitude=worth, method=method)
     options = {"amplitude": random(4, 9, 7) if of_neuron else None, "offset": random(16, 1, 1)}
     residual = {"residual": shortcut, "residual_amplitude": worth, "residual_weight": projection}

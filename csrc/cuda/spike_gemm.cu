@@ -2,7 +2,9 @@
 
 #include <iterator>
 
+#include "spike_event_kernel.cuh"
 #include "spike_gemm_kernel.cuh"
+#include "spike_weight_kernel.cuh"
 
 namespace snn {
 namespace cuda {

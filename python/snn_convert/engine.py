@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from .amplitudes import plan_amplitudes
 from .nodes import attribute, call_node, cast
 from .packed import (
     LAYOUT,
@@ -18,7 +19,6 @@ from .packed import (
     Product,
     as_dense,
     is_sum,
-    plan_amplitudes,
     with_residual,
 )
 from .population import Population

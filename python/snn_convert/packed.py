@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,12 +18,11 @@ from snn_kernels import (
     spike_linear,
     spike_linear_signgd,
 )
-from snn_kernels.backends import C, choose
+from snn_kernels.backends import choose
 from snn_kernels.ops.spike_gemm.checks import GPU_BACKENDS, is_by_neuron, is_by_row, pair
 from snn_kernels.ops.spike_gemm.cpu import resolve_method, takes_scaled
 from snn_kernels.ops.spike_gemm.rows import convolution_shape
 
-from .nodes import call_node
 from .rules import argument
 
 __all__ = [
@@ -34,9 +33,8 @@ __all__ = [
     "Emission",
     "Product",
     "as_dense",
-    "common_amplitude",
     "is_sum",
-    "plan_amplitudes",
+    "on_gpu",
     "with_residual",
 ]
 
@@ -165,7 +163,7 @@ class Product:
         return self._dense
 
     def _resolved_method(self) -> str:
-        if self._by_neuron or _on_gpu(self.weight):
+        if self._by_neuron or on_gpu(self.weight):
             return "dense"
         rows = math.prod(self.shape[1:]) // len(self.weight)
         groups = self.geometry[3] if self.geometry else 1
@@ -187,9 +185,8 @@ class Product:
         geometry = self.geometry or ()
         neuron["amplitude"], bias = self.amplitude, self.bias
         if isinstance(self.residual, Product):
-            self.residual.taken = "fused"
             neuron |= self.residual._as_projection()
-            biases = [bias for bias in (self.bias, self.residual.bias) if bias is not None]
+            biases = [bias.float() for bias in (self.bias, self.residual.bias) if bias is not None]
             bias = sum(biases) if biases else None
         elif self.residual_amplitude is not None:
             neuron |= {"residual": self.residual.train, "residual_amplitude": self.residual_amplitude}
@@ -199,7 +196,7 @@ class Product:
 
     def projects_onto(self, product: Product) -> bool:
         """Whether the fused op of ``product`` can take this one along: a linear map or 1x1 convolution of its kind."""
-        if self.residual is not None or self._dense is not None or _on_gpu(self.weight):
+        if self.residual is not None or self._dense is not None or on_gpu(self.weight):
             return False
         if self._by_neuron != product._by_neuron or (self.geometry is None and is_by_row(self.amplitude)):
             return False
@@ -254,91 +251,6 @@ def is_sum(node: fx.Node) -> bool:
     return node.target is aten.add.Tensor and len(node.all_input_nodes) == 2 and not node.kwargs
 
 
-def plan_amplitudes(
-    nodes: Sequence[fx.Node], population_scales: Mapping[fx.Node, Tensor], values: Mapping[fx.Node, Any]
-) -> dict[fx.Node, Tensor]:
-    """The operations among ``nodes`` that read packed trains, and what a spike of each feature is worth to them.
-
-    They are the affine maps of a population, whose scale may be one number an input channel, which folds into the
-    weights, one a row of a linear map, as where tokens are mixed, or one a neuron; and the sums of such a map and a
-    train whose scale is one number a feature of the map. ``values`` are those of one sample.
-    """
-    scales: dict[fx.Node, Tensor] = {}
-    found: dict[fx.Node, Tensor | None] = {}
-    moving = set(nodes)
-    for node in nodes:
-        source, *others = [source for source in node.all_input_nodes if source in moving] or [None]
-        if node in population_scales:
-            scales[node] = population_scales[node].expand_as(values[node])
-        elif source in scales and node.target in LAYOUT:
-            scales[node] = call_node(node, {**values, source: scales[source]})
-        elif source in scales and not others and node.target in SCALING and _by_parameters(node, source):
-            scales[node] = call_node(node, {**values, source: scales[source]}).expand_as(values[node])
-        elif source in scales and not others and is_sum(node):
-            scales[node] = scales[source].expand_as(values[node])
-        elif source in scales and _takes_trains(node, values):
-            found[node] = _amplitude_of_product(node, scales[source])
-        elif is_sum(node):
-            found[node] = _amplitude_in_sum(node, found, scales, values)
-    return {node: amplitude for node, amplitude in found.items() if amplitude is not None}
-
-
-def _by_parameters(node: fx.Node, source: fx.Node) -> bool:
-    """Whether what ``node`` combines ``source`` with is the network's own, not a sample's."""
-    return all(other is source or other.op == "get_attr" for other in node.all_input_nodes)
-
-
-def _on_gpu(tensor: Tensor) -> bool:
+def on_gpu(tensor: Tensor) -> bool:
     """Whether packed products of operands beside this one are taken by a GPU's kernels."""
     return choose(None, tensor.device) in GPU_BACKENDS
-
-
-def _takes_trains(node: fx.Node, values: Mapping[fx.Node, Any]) -> bool:
-    """Whether the packed product is the one to take here."""
-    if node.target not in PRODUCTS:
-        return False
-    weight = values[node.args[1]]
-    if _on_gpu(weight):  # where a group of channels is a launch of its own
-        return argument(node, 6, "groups", 1) == 1
-    return choose(None, weight.device) == "cpu" and C.isa != "portable"
-
-
-def _amplitude_of_product(node: fx.Node, scale: Tensor) -> Tensor | None:
-    """What a spike of each input is worth, or else of each row of a linear map, or else of each neuron.
-
-    The last two where the sample that ``scale`` is of still has the first dimension to itself; the last not on a GPU.
-    """
-    of_input = common_amplitude(scale, PRODUCTS[node.target])
-    if of_input is not None or len(scale) != 1:
-        return of_input
-    low, high = scale.aminmax(dim=-1, keepdim=True)
-    if node.target is aten.linear.default and torch.equal(low, high):
-        return low.contiguous()
-    return None if _on_gpu(scale) else scale.contiguous()
-
-
-def _amplitude_in_sum(
-    node: fx.Node,
-    found: Mapping[fx.Node, Tensor | None],
-    scales: Mapping[fx.Node, Tensor],
-    values: Mapping[fx.Node, Any],
-) -> Tensor | None:
-    """What a spike of the train is worth that is added to a packed product."""
-    products = [
-        source for source in node.all_input_nodes if found.get(source) is not None and source.target in PRODUCTS
-    ]
-    trains = [source for source in node.all_input_nodes if source in scales]
-    if len(products) != 1 or len(trains) != 1 or scales[trains[0]].shape != values[products[0]].shape:
-        return None
-    scale, feature_dim = scales[trains[0]], PRODUCTS[products[0].target]
-    by_feature = common_amplitude(scale, feature_dim)
-    if by_feature is None and is_by_neuron(found[products[0]], feature_dim) and len(scale) == 1:
-        return scale.contiguous()
-    return by_feature
-
-
-def common_amplitude(scale: Tensor, dim: int) -> Tensor | None:
-    """The amplitude along ``dim`` if ``scale`` varies along that dimension alone, else ``None``."""
-    others = [d for d in range(scale.ndim) if d != dim % scale.ndim]
-    low, high = (scale.amin(others), scale.amax(others)) if others else (scale, scale)
-    return low.contiguous() if torch.equal(low, high) else None

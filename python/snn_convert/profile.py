@@ -34,7 +34,8 @@ ENERGY_PER_MAC, ENERGY_PER_AC = 4.6, 0.9
 COUNTED = (
     "A MAC is a multiplication by a weight with its addition (4.6 pJ); an AC is the addition of one weight for one "
     "spike (0.9 pJ): 32-bit floating point in 45 nm, Horowitz, ISSCC 2014. They are counted exactly from the graph, "
-    "products with padding left out on both sides. What lies before the first neurons is computed once (direct "
+    "products with padding left out on both sides, and a convolution with the average of it is the one convolution "
+    "that they come to, in the ANN as well. What lies before the first neurons is computed once (direct "
     "encoding), and what lies behind the last is applied once to their estimates: MACs, as in the ANN. A map that "
     "follows another map without neurons between receives analog currents: MACs at every step; so does a product of "
     "two activations, whose decoded operands change at every step (once, where windows open when their input is "
@@ -193,9 +194,9 @@ class Counting:
         self.bytes: dict[fx.Node, int] = {}
         self.silent: dict[fx.Node, int] = {}
         self.products: dict[fx.Node, Counter[str]] = {}
-        super().__init__(model, inputs)
+        super().__init__(model, inputs, self._keep)
 
-    def _sent(self, node: fx.Node, train: SpikeTrain) -> None:
+    def _keep(self, node: fx.Node, train: SpikeTrain) -> None:
         self.fired[node] = self.fired.get(node, 0) + train.unpack().sum(0)
         self.bytes[node] = self.bytes.get(node, 0) + train.bytes.numel()
         self.silent[node] = self.silent.get(node, 0) + int((train.bytes == 0).sum())

@@ -5,11 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from ...backends import run_extension
-from .gpu import Neurons, Product, Weights, is_uniform
+from .gpu import Neurons, Product
+from .gpu_weights import Weights, is_uniform
 
-__all__ = ["FUSES_RESIDUAL", "prepare", "run", "run_events", "run_signgd", "tile_of"]
-
-FUSES_RESIDUAL = True
+__all__ = ["prepare", "run", "run_events", "run_signgd", "tile_of"]
 
 OUTPUTS, INPUTS = 32, 16  # kOutputBlock and kInputBlock of csrc/cuda/spike_gemm.h
 
@@ -26,7 +25,7 @@ def prepare(weight: Tensor, amplitude: Tensor | None, bias: Tensor | None, tap_i
         weight.data_ptr(),
         weight.stride(),
         (*weight.shape, tap_inputs // INPUTS),
-        len(weights.values),
+        weights.parts,
         (0, 0) if amplitude is None else (amplitude.data_ptr(), 0 if is_uniform(amplitude) else 1),
         0 if bias is None else bias.data_ptr(),
         *(tensor.data_ptr() for tensor in weights),
@@ -38,7 +37,7 @@ def product_of(product: Product, timesteps: int, outputs: int) -> tuple:
     """``SpikeProductArgument`` of csrc/arguments.h."""
     bytes, weights = product.bytes, product.weights
     return (
-        *(timesteps, product.rows, outputs, len(weights.values)),
+        *(timesteps, product.rows, outputs, weights.parts),
         *(bytes.data_ptr(), bytes.stride(0), product.windows),
         *(tensor.data_ptr() for tensor in weights),
     )
@@ -54,7 +53,12 @@ def run_events(product: Product, out: Tensor) -> None:
 
 
 def run_signgd(product: Product, neurons: Neurons) -> None:
-    residual, _alive = neurons.residual.in_rows(neurons.outputs)
+    rows, amplitude = neurons.residual.in_rows(neurons.outputs)
+    residual = (0, 0, 0, 0, 0)
+    if amplitude is not None:
+        residual = (0, rows.data_ptr(), *rows.stride()[:2], amplitude.data_ptr())
+    elif rows is not None:
+        residual = (rows.data_ptr(), 0, *rows.stride()[:2], 0)
     arguments = (
         product_of(product, neurons.timesteps, neurons.outputs),
         residual,

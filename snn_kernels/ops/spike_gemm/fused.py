@@ -18,7 +18,7 @@ from ..neuron.extension import neuron_arguments
 from ..neuron.reference import Momentum, Operands, State
 from ..neuron.state import NeuronState
 from . import gpu
-from .checks import checked_convolution, checked_linear, features_last, is_by_neuron, is_by_row
+from .checks import GPU_BACKENDS, checked_convolution, checked_linear, features_last, is_by_neuron, is_by_row
 from .cpu import Arguments, convolution_arguments, linear_arguments, takes_scaled
 from .residual import Residual, checked_residual
 from .rows import convolution_shape
@@ -57,13 +57,14 @@ def spike_linear_signgd(
     Args:
         train, weight, bias, amplitude: as in ``spike_linear``: ``[*batch, K]`` to ``[*batch, N]``.
         residual: what a shortcut adds to the product's currents: currents ``[T, *batch, N]`` in float32, a train of
-            ``T`` steps of shape ``[*batch, N]`` (which the ``cpu`` and ``cuda`` backends do not unpack), or ``None``.
+            ``T`` steps of shape ``[*batch, N]``, which is not unpacked, or ``None``.
         residual_amplitude: what a spike of that train is worth: a number or ``[N]``, 1 if it is ``None``, or what
             broadcasts to the neurons, for which the train is unpacked but where ``amplitude`` is one for each neuron,
             too. The fused spikes are those with the currents ``residual_amplitude * spike`` as residual, bit for bit.
-        residual_weight: ``[N, M]``, a linear map (of images: a 1x1 convolution) of a residual train of ``M`` features,
-            as where a shortcut projects: a second product, whose currents are added. It is part of the fused op on the
-            ``cpu`` backend where ``residual_amplitude`` is one for each neuron if and only if ``amplitude`` is.
+        residual_weight: ``[N, M]``, a linear map (of images: a 1x1 convolution) of a residual train ``[*batch, M]``
+            with ``residual_amplitude`` of its features or neurons, as where a shortcut projects: a second product,
+            whose currents are added. It is part of the fused op on the ``cpu`` backend where both products are of one
+            kind, with amplitudes of neurons (the same for all samples) or without; else it runs before it.
         eta, activation, offset, scale, v0, state: as in ``signgd``; ``x0`` is the decoded input before the first step.
         backend: ``None`` for the fastest here, or a name that runs or raises.
 
@@ -111,8 +112,7 @@ def spike_conv2d_signgd(
     """:func:`~snn_kernels.spike_conv2d` and :func:`~snn_kernels.signgd`, fused: see :func:`spike_linear_signgd`.
 
     ``[B, C, H, W]`` to ``[B, N, H', W']``; in memory the neurons lie channel by channel, on ``cuda`` and ``triton``
-    and with an amplitude for each neuron channels last. With ``groups`` above 1, and on ``triton`` with a residual,
-    nothing is fused: the two ops run apart.
+    and with an amplitude for each neuron channels last. With ``groups`` above 1 the two ops run apart.
     """
     amplitude, geometry = checked_convolution(train, weight, bias, amplitude, stride, padding, dilation, groups)
     size = convolution_shape(train.shape[2:], weight.shape[2:], *geometry)
@@ -236,7 +236,7 @@ def _linear(bytes, timesteps, weight, bias, amplitude, residual, residual_amplit
     if product is not None:
         products = [product(bytes, timesteps, weight, bias, amplitude), *more]
         _fused(products, timesteps, added, neuron, order, outputs, scaled=of_neuron)
-    elif gpu.fuses(backend, added) and not of_neuron and not is_by_row(amplitude):
+    elif backend in GPU_BACKENDS and not of_neuron and not is_by_row(amplitude):
         operands = (bytes, timesteps, weight, bias, amplitude)
         gpu.linear_signgd(backend, *operands, added.by_feature(), neuron, order, outputs)
     else:
@@ -269,7 +269,7 @@ def _convolution(bytes, timesteps, weight, bias, amplitude, residual, residual_a
     if product is not None:
         products = [product(bytes, timesteps, weight, bias, amplitude, geometry), *more]
         _fused(products, timesteps, added, neuron, order, outputs, scaled=of_neuron)
-    elif groups == 1 and gpu.fuses(backend, added) and not of_neuron:
+    elif groups == 1 and backend in GPU_BACKENDS and not of_neuron:
         operands = (bytes, timesteps, weight, bias, amplitude)
         gpu.convolution_signgd(backend, *operands, geometry, added.by_feature(), neuron, order, outputs)
     else:

@@ -15,29 +15,24 @@ from types import ModuleType
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ...layout import Order
-from .checks import GPU_BACKENDS, is_by_row
+from .checks import is_by_row
+from .gpu_weights import EVENT_BLOCK, Weights, dense_weights, event_weights
 from .residual import Residual
 from .rows import convolution_shape
 
 __all__ = [
     "Neurons",
     "Product",
-    "Weights",
     "Windows",
     "convolution",
     "convolution_signgd",
-    "fuses",
     "launcher",
     "linear",
     "linear_signgd",
 ]
-
-# The blocks of the event method.
-EVENT_TILE = {"BLOCK_N": 1, "BLOCK_K": 16}
 
 # Each of GPU_BACKENDS has a module <backend>_launch with
 #   tile_of(inputs, outputs, timesteps, fused): the sizes of a program's tile, BLOCK_N outputs and BLOCK_K inputs first
@@ -46,7 +41,6 @@ EVENT_TILE = {"BLOCK_N": 1, "BLOCK_K": 16}
 #   run(product, out): write out[T, rows, N], whose outputs lie side by side
 #   run_events(product, out): the same, of event_weights
 #   run_signgd(product, neurons): write their train and state
-#   FUSES_RESIDUAL: whether run_signgd takes a residual that is something
 
 
 class Windows(NamedTuple):
@@ -66,25 +60,6 @@ class Windows(NamedTuple):
     tap_x_stride: int
     taps: int
     tap_blocks: int
-
-
-class Weights(NamedTuple):
-    """Weights as float16 in an order of the backend's, whose sums are multiplied by ``multiplier``.
-
-    ``multiplier[n]`` times the sum of a weight's parts is ``weight * amplitude`` up to
-
-    - nothing for float16 weights without amplitude;
-    - ``2**-39 max|weight[n]|`` for bfloat16 ones: nothing for those above ``2**-31`` of the output's largest;
-    - ``2**-23 |weight| + 2**-39 max|weight[n]|`` for float32 ones, in two parts.
-
-    The multiplier is a power of two, undoing one that brought the largest weight of an output to ``[2**14, 2**15)``,
-    times the amplitude where that is the same for all inputs. An amplitude for each input is multiplied in as float32.
-    Outputs and inputs are padded to whole blocks of the tile.
-    """
-
-    values: Tensor  # [parts, N, K], of these sizes in any order; of the event method float32 [K, N]
-    multiplier: Tensor  # [N]
-    bias: Tensor  # [N]
 
 
 class Product(NamedTuple):
@@ -130,49 +105,17 @@ class Way(NamedTuple):
         """``method`` is ``event`` or else dense."""
         launch = launcher(backend)
         if method == "event":
-            return Way(launch, method, EVENT_TILE)
+            return Way(launch, method, {"BLOCK_K": EVENT_BLOCK})
         return Way(launch, "dense", launch.tile_of(inputs, outputs, timesteps, fused))
 
     def run(self, product: Product, out: Tensor) -> None:
         (self.launch.run_events if self.method == "event" else self.launch.run)(product, out)
 
-
-def is_uniform(amplitude: Tensor | None) -> bool:
-    return amplitude is None or amplitude.numel() == 1 or amplitude.stride(0) == 0
-
-
-def weights_of(way: Way, weight: Tensor, bias: Tensor | None, amplitude: Tensor | None) -> Weights:
-    """The operands that are made of ``weight[N, C, taps]``; of the dense method in one launch."""
-    if way.method == "event":
-        return event_weights(weight, bias, amplitude)
-    tile = way.tile
-    outputs, channels, taps = weight.shape
-    padded, tap_inputs = (
-        -(-size // block) * block for size, block in ((outputs, tile["BLOCK_N"]), (channels, tile["BLOCK_K"]))
-    )
-    uniform = is_uniform(amplitude)
-    parts = 2 if weight.dtype == torch.float32 or not uniform else 1
-    values = weight.new_empty((parts, padded, taps * tap_inputs), dtype=torch.float16)
-    weights = Weights(values, *weight.new_empty((2, padded), dtype=torch.float32))
-    bias = None if bias is None else bias.float().contiguous()
-    if amplitude is not None:
-        amplitude = None if not channels else amplitude if uniform else amplitude.contiguous()
-    if padded:
-        way.launch.prepare(weight, amplitude, bias, tap_inputs, weights)
-    return weights
-
-
-def event_weights(weight: Tensor, bias: Tensor | None, amplitude: Tensor | None) -> Weights:
-    """``weight[N, C, taps]`` as float32 ``[K, N]``, taps padded to whole blocks of channels."""
-    value = weight.float()
-    multiplier = value.new_ones(len(value))
-    if amplitude is not None and is_uniform(amplitude):
-        multiplier = multiplier * amplitude[:1]
-    elif amplitude is not None:
-        value = value * amplitude.unsqueeze(1)
-    padded = F.pad(value.permute(2, 1, 0), (0, 0, 0, -value.shape[1] % EVENT_TILE["BLOCK_K"]))
-    bias = torch.zeros_like(multiplier) if bias is None else bias.float().contiguous()
-    return Weights(padded.contiguous().flatten(0, 1), multiplier, bias)
+    def weights(self, weight: Tensor, bias: Tensor | None, amplitude: Tensor | None) -> Weights:
+        """The operands that are made of ``weight[N, C, taps]``."""
+        if self.method == "event":
+            return event_weights(weight, bias, amplitude)
+        return dense_weights(weight, bias, amplitude, self.tile, self.launch.prepare)
 
 
 def in_runs(bytes: Tensor, block: int, padding: Sequence[int] = ()) -> Tensor:
@@ -200,7 +143,7 @@ def linear_product(way: Way, bytes: Tensor, weight: Tensor, bias: Tensor | None,
     rows, block = bytes.shape[1:-1].numel(), way.tile["BLOCK_K"]
     runs = in_runs(bytes.reshape(bytes.shape[0], rows, bytes.shape[-1]), block)
     windows = Windows(1, 1, runs.stride(1), 0, 0, 1, 0, 0, 1, runs.shape[-1] // block)
-    return Product(runs, rows, windows, weights_of(way, weight.unsqueeze(2), bias, amplitude), way.tile)
+    return Product(runs, rows, windows, way.weights(weight.unsqueeze(2), bias, amplitude), way.tile)
 
 
 def convolution_product(
@@ -222,7 +165,7 @@ def convolution_product(
         *(weight.shape[-1], row * dilation[0], column * dilation[1]),
         *(weight.shape[-2:].numel(), runs.shape[-1] // block),
     )
-    weights = weights_of(way, weight.flatten(2), bias, amplitude)
+    weights = way.weights(weight.flatten(2), bias, amplitude)
     return Product(runs, bytes.shape[1] * height * width, windows, weights, way.tile)
 
 
@@ -305,8 +248,3 @@ def convolution_signgd(backend: str, bytes, timesteps, weight, bias, amplitude, 
     way = Way.of(backend, "dense", weight.shape[1], weight.shape[0], timesteps, fused=True)
     product = convolution_product(way, bytes, weight, bias, amplitude, geometry)
     way.launch.run_signgd(product, neurons_of(timesteps, *fused))
-
-
-def fuses(backend: str, residual: Residual) -> bool:
-    """Whether a fused product on this backend is on tensor cores and takes the residual along."""
-    return backend in GPU_BACKENDS and (residual.value is None or launcher(backend).FUSES_RESIDUAL)

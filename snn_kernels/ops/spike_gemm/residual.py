@@ -133,17 +133,15 @@ class Residual(NamedTuple):
         amplitude = amplitude.contiguous()
         return current, (*where, amplitude.data_ptr(), amplitude.stride(0) * (amplitude.ndim - 1)), (rows, amplitude)
 
-    def in_rows(self, outputs: int) -> tuple[tuple, tuple[Tensor | None, ...]]:
-        """``ResidualRowsArgument`` of csrc/arguments.h, and the tensors whose addresses it holds."""
+    def in_rows(self, outputs: int) -> tuple[Tensor | None, Tensor | None]:
+        """The value as ``[T or G, rows, N]`` with features side by side, and the ``[N]`` amplitudes of a train."""
         if self.value is None:
-            return (0, 0, 0, 0, 0), ()
+            return None, None
         features_last = self.value.movedim(self.feature_dim, -1)
         steps, *batch, features = features_last.shape
         rows = features_last.reshape(steps, math.prod(batch), features)
         if rows.stride(-1) != 1:
             rows = rows.contiguous()
-        address, strides = rows.data_ptr(), rows.stride()[:2]
         if not self.is_packed:
-            return (address, 0, *strides, 0), (rows,)
-        amplitude = torch.ones(outputs, device=rows.device) if self.amplitude is None else self.amplitude.contiguous()
-        return (0, address, *strides, amplitude.data_ptr()), (rows, amplitude)
+            return rows, None
+        return rows, torch.ones(outputs, device=rows.device) if self.amplitude is None else self.amplitude.contiguous()

@@ -9,123 +9,9 @@ import triton
 import triton.language as tl
 
 from ..neuron.triton_steps import signgd_step
+from .triton_windows import PRODUCT, SIZES, next_block, row_offsets, tile_of
 
-__all__ = ["event_kernel", "product_kernel", "product_signgd_kernel", "weight_kernel"]
-
-LARGEST_FLOAT = tl.constexpr(3.4028234663852886e38)
-
-
-@triton.jit
-def power_of_two(exponent):
-    return ((exponent + 127) << 23).to(tl.float32, bitcast=True)
-
-
-@triton.jit
-def weights_of_output(
-    p_weight,
-    channel_stride,
-    tap_stride,
-    p_amplitude,
-    channels,
-    tap_channels,
-    inputs,
-    start,
-    UNIFORM: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """A run of an output's inputs in the order of the product, with 0 for those that pad a tap."""
-    k = start + tl.arange(0, BLOCK)
-    tap = k // tap_channels
-    c = k - tap * tap_channels
-    alive = (k < inputs) & (c < channels)
-    value = tl.load(p_weight + c * channel_stride + tap * tap_stride, mask=alive, other=0.0).to(tl.float32)
-    if not UNIFORM:
-        value = value * tl.load(p_amplitude + c, mask=alive, other=0.0)
-    return value
-
-
-WEIGHT = ["p_weight", "output_stride", "channel_stride", "tap_stride", "p_amplitude", "p_bias", "p_values"]
-WEIGHT += ["part_stride", "p_multiplier", "p_bias_out", "outputs", "channels", "tap_channels", "inputs", "lowest"]
-
-
-@triton.jit(do_not_specialize=WEIGHT)
-def weight_kernel(
-    p_weight,
-    output_stride: tl.int64,
-    channel_stride: tl.int64,
-    tap_stride: tl.int64,
-    p_amplitude,
-    p_bias,
-    p_values,
-    part_stride: tl.int64,
-    p_multiplier,
-    p_bias_out,
-    outputs: tl.int64,
-    channels: tl.int64,
-    tap_channels: tl.int64,
-    inputs: tl.int64,
-    lowest: tl.int64,
-    UNIFORM: tl.constexpr,
-    PARTS: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """The float16 weights of an output, see ``Weights``; 0 behind the last output."""
-    n = tl.program_id(0).to(tl.int64)
-    p_weight += tl.minimum(n, outputs - 1) * output_stride
-    inputs_here = tl.where(n < outputs, inputs, 0)
-    size = tl.zeros([BLOCK], tl.float32)
-    for start in range(0, inputs_here, BLOCK):
-        value = weights_of_output(
-            p_weight, channel_stride, tap_stride, p_amplitude, channels, tap_channels, inputs_here, start,
-            UNIFORM, BLOCK,
-        )  # fmt: skip
-        size = tl.maximum(size, tl.where(tl.abs(value) <= LARGEST_FLOAT, tl.abs(value), 0.0))
-    biased = tl.max(size, 0).to(tl.int32, bitcast=True) >> 23
-    exponent = tl.minimum(tl.maximum(141 - biased, lowest.to(tl.int32)), 126)
-    factor = power_of_two(exponent)
-    for start in range(0, inputs, BLOCK):
-        rest = factor * weights_of_output(
-            p_weight, channel_stride, tap_stride, p_amplitude, channels, tap_channels, inputs_here, start,
-            UNIFORM, BLOCK,
-        )  # fmt: skip
-        k = start + tl.arange(0, BLOCK)
-        for part in tl.static_range(PARTS):
-            rounded = rest.to(tl.float16)
-            tl.store(p_values + part * part_stride + n * inputs + k, rounded, mask=k < inputs)
-            given = rounded.to(tl.float32)
-            rest = tl.where(tl.abs(given) <= LARGEST_FLOAT, rest - given, 0.0)
-    multiplier = power_of_two(-exponent)
-    if UNIFORM and p_amplitude is not None:
-        multiplier = multiplier * tl.load(p_amplitude)
-    tl.store(p_multiplier + n, multiplier)
-    bias = 0.0
-    if p_bias is not None:
-        bias = tl.load(p_bias + n, mask=n < outputs, other=0.0)
-    tl.store(p_bias_out + n, bias)
-
-
-@triton.jit
-def next_block(
-    start,
-    tap_block,
-    tap_x,
-    kernel_width,
-    tap_y_stride,
-    tap_x_stride,
-    tap_blocks,
-    WINDOWS: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-):
-    """Where the next block of inputs starts: in this tap or the next one, in this row of the window or the next."""
-    start += BLOCK_K
-    if WINDOWS:
-        tap_block += 1
-        start += tl.where(tap_block == tap_blocks, tap_x_stride - tap_blocks * BLOCK_K, 0)
-        tap_x += tl.where(tap_block == tap_blocks, 1, 0)
-        tap_block = tl.where(tap_block == tap_blocks, 0, tap_block)
-        start += tl.where(tap_x == kernel_width, tap_y_stride - kernel_width * tap_x_stride, 0)
-        tap_x = tl.where(tap_x == kernel_width, 0, tap_x)
-    return start, tap_block, tap_x
+__all__ = ["product_kernel", "product_signgd_kernel"]
 
 
 @triton.jit
@@ -181,37 +67,6 @@ def current_of(total, multiplier, bias, s: tl.constexpr):
 
 
 @triton.jit
-def tile_of(outputs, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
-    """The first row and the first output of this program: programs side by side share their rows."""
-    column_blocks = (outputs + BLOCK_N - 1) // BLOCK_N
-    program = tl.program_id(0).to(tl.int64)
-    return program // column_blocks * BLOCK_M, program % column_blocks * BLOCK_N
-
-
-@triton.jit
-def row_offsets(
-    height,
-    width,
-    sample_stride,
-    y_stride,
-    x_stride,
-    first_row,
-    rows,
-    WINDOWS: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-):
-    """Where the rows of a tile begin in a byte group; past the last one, the last one again."""
-    row = tl.minimum(first_row + tl.arange(0, BLOCK_M), rows - 1)
-    if WINDOWS:
-        line = row // width
-        sample = line // height
-        offset = sample * sample_stride + (line - sample * height) * y_stride + (row - line * width) * x_stride
-    else:
-        offset = row * sample_stride
-    return offset
-
-
-@triton.jit
 def alive_of(first_row, first_output, rows, outputs, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
     """Which neurons of a tile there are."""
     m = tl.arange(0, BLOCK_M) < tl.minimum(rows - first_row, BLOCK_M).to(tl.int32)
@@ -224,11 +79,6 @@ def pointers_of(p_data, row_stride, first_row, first_output, BLOCK_M: tl.constex
     """A tile whose outputs lie side by side; offsets inside the tile have 32 bits, which halves their registers."""
     m = tl.arange(0, BLOCK_M) * row_stride.to(tl.int32)
     return p_data + (first_row * row_stride + first_output) + (m[:, None] + tl.arange(0, BLOCK_N)[None, :])
-
-
-PRODUCT = ["p_bytes", "group_stride", "height", "width", "sample_stride", "y_stride", "x_stride", "kernel_width"]
-PRODUCT += ["tap_y_stride", "tap_x_stride", "tap_blocks", "p_weight", "part_stride", "p_multiplier", "p_bias"]
-SIZES = ["timesteps", "rows", "outputs", "inputs"]
 
 
 @triton.jit(do_not_specialize=[*PRODUCT, "p_out", "out_step", "out_row", *SIZES])
@@ -295,10 +145,11 @@ def product_kernel(
 
 
 FIELDS = [f"{kind}_{name}" for name in ("offset", "x", "scale", "a", "b", "v") for kind in ("p", "row")]
+RESIDUAL = ["p_residual", "residual_step", "residual_row", "p_amplitude"]
 OUTPUT = ["p_eta", "p_train", "p_x_out", "p_v_out"]
 
 
-@triton.jit(do_not_specialize=[*PRODUCT, *FIELDS, *OUTPUT, *SIZES])
+@triton.jit(do_not_specialize=[*PRODUCT, *FIELDS, *RESIDUAL, *OUTPUT, *SIZES])
 def product_signgd_kernel(
     p_bytes,
     group_stride: tl.int64,
@@ -327,6 +178,10 @@ def product_signgd_kernel(
     row_b: tl.int64,
     p_v,
     row_v: tl.int64,
+    p_residual,
+    residual_step: tl.int64,
+    residual_row: tl.int64,
+    p_amplitude,
     p_eta,
     p_train,
     p_x_out,
@@ -346,7 +201,8 @@ def product_signgd_kernel(
     """A tile of neurons through all steps: a thread has the sums of its neurons for every step of a byte group.
 
     Decoded input and estimate stay in registers. The other fields are read again in every byte group, because beside
-    the sums there is no room to keep them. ``row_<field>`` is 0 where a field has one value for each output.
+    the sums there is no room to keep them. ``row_<field>`` is 0 where a field has one value for each output. The
+    residual is currents or, with an amplitude, a train.
     """
     first_row, first_output = tile_of(outputs, BLOCK_M, BLOCK_N)
     alive = alive_of(first_row, first_output, rows, outputs, BLOCK_M, BLOCK_N)
@@ -380,12 +236,23 @@ def product_signgd_kernel(
         b_scale = tl.load(p_tile, mask=alive, other=0.0)
         b_a = tl.load(pointers_of(p_a, row_a, first_row, first_output, BLOCK_M, BLOCK_N), mask=alive, other=0.0)
         b_b = tl.load(pointers_of(p_b, row_b, first_row, first_output, BLOCK_M, BLOCK_N), mask=alive, other=0.0)
+        if p_amplitude is not None:
+            p_tile = p_residual + group * residual_step
+            p_tile = pointers_of(p_tile, residual_row, first_row, first_output, BLOCK_M, BLOCK_N)
+            residual = tl.load(p_tile, mask=alive, other=0).to(tl.int32)
+            amplitude = tl.load(p_amplitude + first_output + n, mask=first_output + n < outputs, other=0.0)
         byte = tl.zeros([BLOCK_M, BLOCK_N], tl.int32)
         for s in tl.static_range(STEPS):
             t = group * 8 + s
             if t < timesteps:
                 eta = tl.load(p_eta + t)
                 current = current_of(sums[s], multiplier, bias, s)
+                if p_amplitude is not None:
+                    current += tl.where(((residual >> s) & 1) != 0, amplitude[None, :], 0.0)
+                elif p_residual is not None:
+                    p_tile = p_residual + t * residual_step
+                    p_tile = pointers_of(p_tile, residual_row, first_row, first_output, BLOCK_M, BLOCK_N)
+                    current += tl.load(p_tile, mask=alive, other=0.0)
                 b_x, _, b_v, _, _, _, spike = signgd_step(
                     b_x, b_x, b_v, b_x, b_x, b_v, b_offset, b_offset, b_scale, b_a, b_b,
                     current, current, eta, 0.0, H, BINARY=False, NESTEROV=False,
@@ -395,68 +262,3 @@ def product_signgd_kernel(
         tl.store(p_tile, byte.to(tl.uint8), mask=alive)
     tl.store(pointers_of(p_x_out, outputs, first_row, first_output, BLOCK_M, BLOCK_N), b_x, mask=alive)
     tl.store(pointers_of(p_v_out, outputs, first_row, first_output, BLOCK_M, BLOCK_N), b_v, mask=alive)
-
-
-@triton.jit(do_not_specialize=[*PRODUCT, "p_out", "out_step", "out_row", *SIZES])
-def event_kernel(
-    p_bytes,
-    group_stride: tl.int64,
-    height: tl.int64,
-    width: tl.int64,
-    sample_stride: tl.int64,
-    y_stride: tl.int64,
-    x_stride: tl.int64,
-    kernel_width: tl.int64,
-    tap_y_stride: tl.int64,
-    tap_x_stride: tl.int64,
-    tap_blocks: tl.int64,
-    p_weight,
-    part_stride: tl.int64,
-    p_multiplier,
-    p_bias,
-    p_out,
-    out_step: tl.int64,
-    out_row: tl.int64,
-    timesteps: tl.int64,
-    rows: tl.int64,
-    outputs: tl.int64,
-    inputs: tl.int64,
-    WINDOWS: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-):
-    """Event-driven: the currents of a row for the steps of one byte group, of float32 weights ``[K, N]``.
-
-    Four silent inputs are passed over together; the weights of an input that fires are read once for all its steps.
-    """
-    row, first_output = tile_of(outputs, 1, BLOCK_N)
-    group = tl.program_id(1).to(tl.int64)
-    p_bytes += group * group_stride
-    p_bytes += tl.max(row_offsets(height, width, sample_stride, y_stride, x_stride, row, rows, WINDOWS, BLOCK_M=1), 0)
-    n = first_output + tl.arange(0, BLOCK_N)
-    sums = ()
-    for _ in tl.static_range(8):
-        sums += (tl.zeros([BLOCK_N], tl.float32),)
-    start = tap_blocks * 0
-    tap_block = start
-    tap_x = start
-    for first in range(0, inputs, BLOCK_K):
-        word = tl.load(tl.multiple_of(p_bytes + start, BLOCK_K).to(tl.pointer_type(tl.int32)))
-        if word != 0:
-            for k in tl.static_range(BLOCK_K):
-                byte = (word >> (8 * k)) & 255
-                if byte != 0:
-                    weight = tl.load(p_weight + (first + k) * outputs + n, mask=n < outputs, other=0.0)
-                    added = ()
-                    for s in tl.static_range(8):
-                        added += (sums[s] + tl.where(((byte >> s) & 1) != 0, weight, 0.0),)
-                    sums = added
-        start, tap_block, tap_x = next_block(
-            start, tap_block, tap_x, kernel_width, tap_y_stride, tap_x_stride, tap_blocks, WINDOWS, BLOCK_K
-        )
-    multiplier = tl.load(p_multiplier + n, mask=n < outputs, other=0.0)
-    bias = tl.load(p_bias + n, mask=n < outputs, other=0.0)
-    for s in tl.static_range(8):
-        t = group * 8 + s
-        if t < timesteps:
-            tl.store(p_out + t * out_step + row * out_row + n, sums[s] * multiplier + bias, mask=n < outputs)

@@ -9,12 +9,13 @@ import triton
 from torch import Tensor
 
 from ...triton_activations import TRITON_ACTIVATIONS
-from .gpu import Neurons, Product, Weights, is_uniform
-from .triton_kernel import event_kernel, product_kernel, product_signgd_kernel, weight_kernel
+from .gpu import Neurons, Product
+from .gpu_weights import Weights, is_uniform
+from .triton_events import event_kernel
+from .triton_kernel import product_kernel, product_signgd_kernel
+from .triton_weights import weight_kernel
 
-__all__ = ["FUSES_RESIDUAL", "prepare", "run", "run_events", "run_signgd", "tile_of"]
-
-FUSES_RESIDUAL = False
+__all__ = ["prepare", "run", "run_events", "run_signgd", "tile_of"]
 
 # Outputs of a tile, at most; see tile_of.
 MOST_OUTPUTS = 32
@@ -42,10 +43,10 @@ def on_device(tensor: Tensor):
     return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
 
 
-def check_row(elements: int, product: Product) -> None:
+def check_row(name: str, elements: int, product: Product) -> None:
     """Offsets inside a tile of outputs have 32 bits."""
     if elements * product.tile["BLOCK_M"] >= 2**31:
-        raise ValueError(f"weight: the triton backend takes up to 2**25 - 1 outputs, got {elements}")
+        raise ValueError(f"{name}: the triton backend takes rows up to 2**25 - 1 elements long, got {elements}")
 
 
 def prepare(weight: Tensor, amplitude: Tensor | None, bias: Tensor | None, tap_inputs: int, weights: Weights) -> None:
@@ -89,7 +90,7 @@ def is_windowed(product: Product) -> bool:
 
 def constants_of(product: Product) -> dict:
     """The constants of the dense kernels, apart from the activation."""
-    return {"WINDOWS": is_windowed(product), "PARTS": len(product.weights.values), **product.tile, **OPTIONS}
+    return {"WINDOWS": is_windowed(product), "PARTS": product.weights.parts, **product.tile, **OPTIONS}
 
 
 def tiles_of(product: Product, outputs: int) -> int:
@@ -97,7 +98,7 @@ def tiles_of(product: Product, outputs: int) -> int:
 
 
 def run(product: Product, out: Tensor) -> None:
-    check_row(out.stride(1), product)
+    check_row("weight", out.stride(1), product)
     with on_device(out):
         product_kernel[(tiles_of(product, out.shape[2]), triton.cdiv(len(out), 8))](
             *operands_of(product), *currents_of(product, out), **constants_of(product)
@@ -122,11 +123,15 @@ def run_events(product: Product, out: Tensor) -> None:
 
 
 def run_signgd(product: Product, neurons: Neurons) -> None:
-    check_row(neurons.outputs, product)
+    check_row("weight", neurons.outputs, product)
+    residual, amplitude = neurons.residual.in_rows(neurons.outputs)
+    residual_step, residual_row = (0, 0) if residual is None else residual.stride()[:2]
+    check_row("residual", residual_row, product)
     with on_device(neurons.v_out):
         product_signgd_kernel[(tiles_of(product, neurons.outputs),)](
             *operands_of(product),
             *(value for field in neurons.fields for value in field),
+            *(residual, residual_step, residual_row, amplitude),
             neurons.eta,
             neurons.train,
             neurons.x_out,
