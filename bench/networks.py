@@ -80,13 +80,12 @@ def _accept(snn: SpikingModel, x: Tensor, ann: Tensor) -> Callable[[str, Tensor]
     each neuron has to decide as the loop does unless it stands at such a crossing, and the output has to be the same.
     """
     loop, trains = single_step_loop(snn, x), snn.spikes(x)
-    crossings = []
+    crossings, populations = [], dict(snn.populations())
 
     def compare(t: int, name: str, inputs: tuple, target: Tensor, v: Tensor, spike: Tensor) -> None:
         other = spike.bool() != trains[name].step(t).bool()
         crossings.extend(((v - target).abs() / populations[name].scale)[other].tolist())
 
-    populations = dict(snn.populations())
     followed = single_step_loop(snn, x, record=compare, follow=trains)
     decisions = sum(train.timesteps * train.shape.numel() for train in trains.values())
 

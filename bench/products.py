@@ -67,12 +67,12 @@ def _near(wanted: Tensor, of_torch: torch.dtype = torch.float32) -> Callable[[st
     return accept
 
 
-def _methods(setting: Setting) -> dict[str, dict[str, str]]:
+def _methods(setting: Setting, methods: tuple[str, ...] = ("dense", "event")) -> dict[str, dict[str, str]]:
     """Ways to take a product, by name: methods, and on a GPU the kernels."""
     if setting.device == "cpu":
-        return {method: {"method": method} for method in ("dense", "event")}
-    names = ((f"{backend} {method}", backend, method) for method in ("dense", "event") for backend in setting.kernels)
-    return {name: {"backend": backend, "method": method} for name, backend, method in names}
+        return {method: {"method": method} for method in methods}
+    ways = [(backend, method) for method in methods for backend in setting.kernels]
+    return {f"{backend} {method}": {"backend": backend, "method": method} for backend, method in ways}
 
 
 def _fusing(setting: Setting) -> dict[str, str | None]:
@@ -101,9 +101,9 @@ def linear(setting: Setting) -> Iterator[Comparison]:
                 "torch.mm bfloat16": lambda dense=half, weight=half_weight: dense @ weight.t(),
                 "torch sparse CSR": lambda sparse=sparse, weight=single: sparse @ weight.t(),
             }
-            for name, how in {**_methods(setting), "auto": {}}.items():
-                if device == "cuda" and share == SPIKING and "event" in name:
-                    continue  # far from where it belongs, and long
+            # On a GPU events of such trains are far from where they belong, and long.
+            methods = ("dense",) if device == "cuda" and share == SPIKING else ("dense", "event")
+            for name, how in {**_methods(setting, methods), "auto": {}}.items():
                 variants[f"spike_linear {name}"] = lambda t=train, w=weight, how=how: sk.spike_linear(t, w, **how)
             yield Comparison(
                 f"rows={rows}, K={inputs}, N={outputs}, density={share}",
@@ -174,11 +174,10 @@ def convolution(setting: Setting) -> Iterator[Comparison]:
             weight = _weight(channels, channels // groups, 3, 3, device=setting.device)
             dense, options = train.unpack(weight.dtype).flatten(0, 1), {"padding": 1, "groups": groups}
             variants = {"F.conv2d": lambda dense=dense, weight=weight, o=options: F.conv2d(dense, weight, **o)}
-            for name, how in _methods(setting).items():
-                if "event" not in name:
-                    variants[f"spike_conv2d {name}"] = lambda t=train, w=weight, how=how | options: sk.spike_conv2d(
-                        t, w, **how
-                    )
+            for name, how in _methods(setting, ("dense",)).items():
+                variants[f"spike_conv2d {name}"] = lambda t=train, w=weight, how=how | options: sk.spike_conv2d(
+                    t, w, **how
+                )
             yield Comparison(
                 f"3x3{' depthwise' if groups > 1 else ''}, {channels}->{channels}, {size}x{size}, batch 8, T={STEPS}",
                 variants,

@@ -172,7 +172,8 @@ inline SpikeProduct spike_product(const SpikeProductArgument& argument) {
 // `strides` are those of outputs, channels and taps, `sizes` their numbers and the blocks of a tap.
 inline SpikeWeightProblem spike_weight_problem(const std::string& dtype, Address from,
                                                const std::array<int64_t, 3>& strides,
-                                               const std::array<int64_t, 4>& sizes, int64_t parts,
+                                               const std::array<int64_t, 4>& sizes,
+                                               const std::pair<int64_t, int>& parts_and_lowest,
                                                const std::pair<Address, int64_t>& amplitude, Address bias_from,
                                                Address weight, Address multiplier, Address bias) {
     return {dtype_of(dtype),
@@ -184,7 +185,8 @@ inline SpikeWeightProblem spike_weight_problem(const std::string& dtype, Address
             sizes[1],
             sizes[2],
             sizes[3],
-            parts,
+            parts_and_lowest.first,
+            parts_and_lowest.second,
             pointer<const float>(amplitude.first),
             amplitude.second,
             pointer<const float>(bias_from),

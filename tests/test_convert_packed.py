@@ -103,20 +103,23 @@ def test_depthwise_convolutions_read_trains():
     assert_agrees_with_the_oracle(snn, model, x, [12])
 
 
+@pytest.fixture
+def fused(monkeypatch) -> list[packed.Product]:
+    """The products that are taken with the neurons behind them, eight steps at a time."""
+    taken, original = [], packed.Product.fires
+    monkeypatch.setattr("snn_convert.run.SAMPLE_STEPS", 0)
+    monkeypatch.setattr(packed.Product, "fires", lambda self, *a, **k: taken.append(self) or original(self, *a, **k))
+    return taken
+
+
 @vectors
-def test_residual_sums_are_part_of_the_fused_op(monkeypatch):
+def test_residual_sums_are_part_of_the_fused_op(fused):
     torch.manual_seed(0)
     model, x = Shortcuts().eval(), images(5)
     snn = convert(model, [images(16, seed=2)], timesteps=20, schedule=Exponential(0.3, 0.9))
-    fused, original = [], packed.Product.fires
-    monkeypatch.setattr("snn_convert.run.SAMPLE_STEPS", 0)
-    monkeypatch.setattr(
-        packed.Product,
-        "fires",
-        lambda self, *a, **k: fused.append(self.residual is not None) or original(self, *a, **k),
-    )
     snn(x)
-    assert sum(fused) == 2 * 3  # the first two sums, in three rounds of at most eight steps
+    with_residuals = [product for product in fused if product.residual is not None]
+    assert len(with_residuals) == 2 * 3  # the first two sums, in three rounds of at most eight steps
     assert_agrees_with_the_oracle(snn, model, x, [20])
 
 
@@ -137,25 +140,17 @@ class Projecting(nn.Module):
 @vectors
 @pytest.mark.parametrize("network", [Shortcuts, Projecting])
 @pytest.mark.parametrize("recipe", ["default", "paper"])
-def test_shortcuts_that_project_are_part_of_the_fused_op(monkeypatch, network, recipe):
+def test_shortcuts_that_project_are_part_of_the_fused_op(monkeypatch, fused, network, recipe):
     torch.manual_seed(0)
-    model, x = network().eval(), images(5)
-    # Steps enough, in both rounds, for the tables of the paper's scales.
-    monkeypatch.setattr("snn_convert.run.SAMPLE_STEPS", 0)
+    model, x = network().eval(), images(5)  # steps enough, in both rounds, for the tables of the paper's scales
     snn = convert(model, [images(16, seed=2)], timesteps=16, schedule=Exponential(0.3, 0.9), recipe=recipe)
-    projections, dense = [], []
-    fires, unfused = packed.Product.fires, packed.Product.dense
-
-    def recorded(self, *args, **kwargs):
-        if isinstance(self.residual, packed.Product):
-            projections.append(self.residual.weight.shape[:2])
-        return fires(self, *args, **kwargs)
-
-    monkeypatch.setattr(packed.Product, "fires", recorded)
-    monkeypatch.setattr(packed.Product, "dense", lambda self: dense.append(self.weight.shape) or unfused(self))
+    dense, original = [], packed.Product.dense
+    monkeypatch.setattr(packed.Product, "dense", lambda self: dense.append(self.weight.shape[:2]) or original(self))
+    fused.clear()
     snn(x)
+    projections = [p.residual.weight.shape[:2] for p in fused if isinstance(p.residual, packed.Product)]
     assert projections == 2 * [(24, 20)]
-    assert (24, 20, 1, 1) not in dense
+    assert (24, 20) not in dense
     assert_agrees_with_the_oracle(snn, model, x, [5, 16])
 
 
@@ -202,26 +197,19 @@ def steps_of(model: nn.Module, x: torch.Tensor, **options) -> list[torch.Tensor]
 @vectors
 @pytest.mark.parametrize("network", [Shortcuts, Mixer])
 @pytest.mark.parametrize("recipe", ["default", "paper"])
-def test_a_residual_train_gives_the_bits_of_its_currents(monkeypatch, network, recipe):
+def test_a_residual_train_gives_the_bits_of_its_currents(monkeypatch, fused, network, recipe):
     torch.manual_seed(0)
     model, x = network().eval(), images(5)
-    residuals, original = [], packed.Product.fires
-
-    def fires(self, *args, **kwargs):
-        residuals.append(self.residual_amplitude is not None)
-        return original(self, *args, **kwargs)
-
-    monkeypatch.setattr(packed.Product, "fires", fires)
-    monkeypatch.setattr("snn_convert.run.SAMPLE_STEPS", 0)  # at most eight steps together
     outputs = steps_of(model, x, recipe=recipe)
     # In four rounds, of which three have steps enough for the tables of the paper's scales, one a neuron.
     sums = {Shortcuts: 1, Mixer: 2}[network]
-    assert sum(residuals) == (4 * sums if recipe == "default" else 3 * sums)
+    packed_residuals = sum(product.residual_amplitude is not None for product in fused)
+    assert packed_residuals == (4 * sums if recipe == "default" else 3 * sums)
     monkeypatch.setattr(amplitudes, "_amplitude_in_sum", lambda *_: None)
-    residuals.clear()
+    fused.clear()
     for output, dense in zip(outputs, steps_of(model, x, recipe=recipe)):
         assert torch.equal(output, dense)
-    assert not any(residuals)
+    assert all(product.residual_amplitude is None for product in fused)
 
 
 @vectors
@@ -251,23 +239,16 @@ def test_tokens_are_mixed_from_packed_trains():
 
 @vectors
 @pytest.mark.parametrize("batch", [1, 8])
-def test_scales_of_neurons_reach_the_products(monkeypatch, batch):
+def test_scales_of_neurons_reach_the_products(fused, batch):
     """The paper's scales differ from position to position. Enough samples share the tables that are made of them."""
     torch.manual_seed(0)
     model = Shortcuts().eval()
     snn = convert(model, [images(16, seed=2)], timesteps=12, schedule=Exponential(0.3, 0.9), recipe="paper")
     amplitudes = [getattr(snn.engine.network, name) for name in snn.engine.amplitudes.values()]
     assert any(amplitude.ndim == 4 for amplitude in amplitudes)
-    taken, original = [], packed.Product.fires
-
-    def fires(self, *args, **kwargs):
-        taken.append(self.amplitude.ndim)
-        return original(self, *args, **kwargs)
-
-    monkeypatch.setattr(packed.Product, "fires", fires)
-    monkeypatch.setattr("snn_convert.run.SAMPLE_STEPS", 0)  # at most eight steps together
+    fused.clear()
     assert_agrees_with_the_oracle(snn, model, images(batch), [12])
-    assert (4 in taken) == (batch == 8)
+    assert any(product.amplitude.ndim == 4 for product in fused) == (batch == 8)
 
 
 def test_common_amplitude():

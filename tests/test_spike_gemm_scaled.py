@@ -173,7 +173,14 @@ def test_auto_takes_the_tables_and_the_fused_ops_run_in_one(monkeypatch):
     def apart(*_):
         raise AssertionError("unpacked, or run apart")
 
-    for module in ("fused._apart", "linear_reference", "convolution_reference", "write_currents", "convolution_cpu"):
+    for module in (
+        "fused._apart",
+        "linear_reference",
+        "convolution_reference",
+        "write_currents",
+        "convolution_cpu",
+        "linear_cpu",
+    ):
         monkeypatch.setattr(f"snn_kernels.ops.spike_gemm.{module}", apart)
     train, image, eta = random_train(8, 2, 3, 6), random_train(8, 2, 6, 4, 4), sk.schedules.Exponential().table(8)
     linear, kernel = {"amplitude": random(3, 6)}, {"amplitude": random(6, 4, 4)}
@@ -183,6 +190,9 @@ def test_auto_takes_the_tables_and_the_fused_ops_run_in_one(monkeypatch):
     shortcut, projection = random_train(8, 2, 3, 2, 2), {"residual_weight": random(16, 3)}
     sk.spike_conv2d_signgd(*call, **kernel, **projection, residual=shortcut, residual_amplitude=random(3, 2, 2))
     sk.spike_conv2d_signgd(*call, **projection, residual=shortcut)
+    call, tokens = (train, random(16, 6), None, eta, "relu"), random_train(8, 2, 3, 3)
+    sk.spike_linear_signgd(*call, **linear, **projection, residual=tokens, residual_amplitude=random(3, 3))
+    sk.spike_linear_signgd(*call, **projection, residual=tokens)
     monkeypatch.undo()
     for module in ("linear_reference", "convolution_reference"):
         monkeypatch.setattr(f"snn_kernels.ops.spike_gemm.{module}", apart)

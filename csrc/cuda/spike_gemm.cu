@@ -43,6 +43,8 @@ constexpr void (*run_by_model[])(const SpikeNeuronProblem&, cudaStream_t) = {SNN
 
 void spike_weight_cuda(const SpikeWeightProblem& problem, void* stream) {
     using namespace cuda;
+    if (problem.taps * problem.tap_blocks * kInputBlock >= int64_t{1} << 31)
+        throw std::invalid_argument("weight: expected fewer than 2^31 inputs an output");
     const int64_t outputs = (problem.outputs + kOutputBlock - 1) / kOutputBlock * kOutputBlock;
     const auto run = [&](auto kernel) {
         launch("spike_weight", kernel, outputs, static_cast<cudaStream_t>(stream), problem);

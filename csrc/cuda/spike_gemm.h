@@ -45,8 +45,9 @@ struct SpikeWeightProblem {
     DType dtype;
     const void* from;
     int64_t output_stride, channel_stride, tap_stride;
-    int64_t outputs, channels, taps, tap_blocks;
+    int64_t outputs, channels, taps, tap_blocks;  // fewer than 2^31 inputs an output, blocks filled
     int64_t parts;
+    int lowest;                // exponent of a power of two
     const float* amplitude;    // of each channel, or null
     int64_t amplitude_stride;  // 0: one for all
     const float* bias_from;    // or null

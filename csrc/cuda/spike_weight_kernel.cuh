@@ -35,9 +35,7 @@ __global__ void __launch_bounds__(kThreads) spike_weight_kernel(const SpikeWeigh
         const float size = fabsf(value_of(i / taps, i % taps));
         if (size > own && size <= kLargestFloat) own = size;
     }
-    // float16 weights as they are fit as they are: scaled down, the smallest would not.
-    const bool as_they_are = sizeof(Weight) == 2 && p.dtype == DType::float16 && !by_channel;
-    const int exponent = exponent_for(over_block(own, Max{}), as_they_are ? 0 : -126);
+    const int exponent = exponent_for(over_block(own, Max{}), p.lowest);
     const float factor = power_of_two(exponent);
     if (threadIdx.x == 0) {
         const float back = power_of_two(-exponent);

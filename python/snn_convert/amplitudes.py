@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from snn_kernels.backends import C, choose
-from snn_kernels.ops.spike_gemm.checks import is_by_neuron
+from snn_kernels.ops.spike_gemm.checks import GPU_BACKENDS, is_by_neuron
 
 from .nodes import call_node
 from .packed import LAYOUT, PRODUCTS, SCALING, is_sum, on_gpu
@@ -58,10 +58,10 @@ def _takes_trains(node: fx.Node, values: Mapping[fx.Node, Any]) -> bool:
     """Whether the packed product is the one to take here."""
     if node.target not in PRODUCTS:
         return False
-    weight = values[node.args[1]]
-    if on_gpu(weight):  # where a group of channels is a launch of its own
+    backend = choose(None, values[node.args[1]].device)
+    if backend in GPU_BACKENDS:  # where a group of channels is a launch of its own
         return argument(node, 6, "groups", 1) == 1
-    return choose(None, weight.device) == "cpu" and C.isa != "portable"
+    return backend == "cpu" and C.isa != "portable"
 
 
 def _amplitude_of_product(node: fx.Node, scale: Tensor) -> Tensor | None:

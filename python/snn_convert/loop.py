@@ -18,7 +18,7 @@ from snn_kernels.ops.neuron.reference import Operands, State, signgd_step
 from .encoders import encode
 from .engine import Engine, Kind
 from .model import SpikingModel
-from .nodes import call_node
+from .nodes import call_node, population_name
 
 __all__ = ["single_step_loop"]
 
@@ -74,20 +74,15 @@ def single_step_loop(
             spike, state[node] = signgd_step(currents, eta, population, operands, before)
             if record is not None:
                 x = state[node].x
-                record(t, _name(node), x, population(*x), before.v, spike)
+                record(t, population_name(node), x, population(*x), before.v, spike)
             if follow is not None:
-                spike = follow[_name(node)].step(t)
-                v = before.v - eta * population.scale * (2 * spike.float() - 1)
-                state[node] = state[node]._replace(v=v)
+                spike = follow[population_name(node)].step(t)
+                state[node] = state[node]._replace(v=population.estimate_after(before.v, eta, spike.float()))
             return spike.float() * population.scale
 
         currents = _leaves(_network_pass(engine, still, emit))
         decoded = [y - eta * (2 * current - offset) for y, current, offset in zip(decoded, currents, offsets)]
     return pytree.tree_unflatten(decoded, snn.output_spec)
-
-
-def _name(node: fx.Node) -> str:
-    return node.target.removeprefix("populations.")
 
 
 def _still_values(engine: Engine, values: dict) -> dict:

@@ -17,7 +17,7 @@ from snn_kernels.schedules import Schedule
 from . import storage
 from .early_exit import Decided, check_classes, check_steps, run_until_sure
 from .engine import Engine
-from .nodes import PRECISIONS
+from .nodes import PRECISIONS, population_name
 from .population import Population
 from .rest import Rest
 from .run import Run, Watch
@@ -92,7 +92,7 @@ class SpikingModel(nn.Module):
     def onsets(self) -> dict[str, int]:
         """The step after which each population starts: ``onset_delay`` after the latest of those that feed it."""
         depths = self.engine.depths
-        return {_name(node): self.onset_delay * depths[node] for node in depths if node.op == "call_module"}
+        return {population_name(node): self.onset_delay * depths[node] for node in depths if node.op == "call_module"}
 
     @property
     def latency(self) -> int:
@@ -143,7 +143,7 @@ class SpikingModel(nn.Module):
         """Every population with its name, in the order of the network."""
         for node in self.engine.neurons:
             if node.op == "call_module":
-                yield _name(node), self.engine.population(node)
+                yield population_name(node), self.engine.population(node)
 
     @torch.compiler.disable(reason="a spiking network runs its own kernels, layer by layer")
     @torch.no_grad()
@@ -182,7 +182,7 @@ class SpikingModel(nn.Module):
         neurons: dict[str, int] = {}
 
         def count(node: fx.Node, train: SpikeTrain) -> None:
-            name = _name(node)
+            name = population_name(node)
             fired[name], neurons[name] = fired.get(name, 0) + train.count(), train.shape.numel()
 
         self._run(self.flat_inputs(args, kwargs), count).advance_to(self.latency)
@@ -192,7 +192,9 @@ class SpikingModel(nn.Module):
     def spikes(self, *args: Any, **kwargs: Any) -> dict[str, SpikeTrain]:
         """The train of each population, :attr:`timesteps` of ``[B, *]``."""
         pieces: dict[str, list[SpikeTrain]] = {}
-        run = self._run(self.flat_inputs(args, kwargs), lambda n, train: pieces.setdefault(_name(n), []).append(train))
+        run = self._run(
+            self.flat_inputs(args, kwargs), lambda n, train: pieces.setdefault(population_name(n), []).append(train)
+        )
         run.advance_to(self.latency)
         return {name: pack(torch.cat([train.unpack(torch.bool) for train in found])) for name, found in pieces.items()}
 
@@ -298,7 +300,3 @@ class SpikingModel(nn.Module):
             if not fits or leaf.device != self.eta.device:
                 raise ValueError(f"{node.target}: expected shape {sizes} on {self.eta.device}, got {kind(leaf)}")
         return leaves
-
-
-def _name(node: fx.Node) -> str:
-    return node.target.removeprefix("populations.")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-__all__ = ["PRECISIONS", "attribute", "call_node", "cast"]
+__all__ = ["PRECISIONS", "attribute", "call_node", "cast", "population_name"]
 
 PRECISIONS = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -18,6 +18,11 @@ def attribute(root: Any, path: str) -> Any:
     for part in path.split("."):
         root = getattr(root, part)
     return root
+
+
+def population_name(node: fx.Node) -> str:
+    """What the user knows the population by that a ``call_module`` node calls."""
+    return node.target.removeprefix("populations.")
 
 
 def cast(value: Any, precision: torch.dtype) -> Any:

@@ -18,6 +18,7 @@ from torch import Tensor, fx
 from snn_kernels import SpikeTrain
 
 from .files import replacing
+from .nodes import population_name
 from .packed import Emission, Product
 from .run import Run
 from .staggered import StaggeredRun
@@ -250,7 +251,7 @@ def _rows(snn: SpikingModel, run: Counting, work: dict[fx.Node, Work], samples: 
         if node.op == "call_module":
             fired, count = run.fired[node], run.fired[node].numel()
             rate = fired.sum(dtype=torch.float64).item() / (snn.timesteps * count)
-            name, function = node.target.removeprefix("populations."), engine.population(node).activation
+            name, function = population_name(node), engine.population(node).activation
             silent, products = run.silent[node] / run.bytes[node], dict(run.products.get(node, {}))
             yield Row(name, function, count // samples, rate, silent, products, *operations)
         elif node is engine.output:

@@ -18,14 +18,16 @@ def tile_of(inputs: int, outputs: int, timesteps: int, fused: bool) -> dict[str,
     return {"BLOCK_N": OUTPUTS, "BLOCK_K": INPUTS}
 
 
-def prepare(weight: Tensor, amplitude: Tensor | None, bias: Tensor | None, tap_inputs: int, weights: Weights) -> None:
+def prepare(
+    weight: Tensor, amplitude: Tensor | None, bias: Tensor | None, tap_inputs: int, lowest: int, weights: Weights
+) -> None:
     """See ``SpikeWeightProblem`` of csrc/cuda/spike_gemm.h."""
     arguments = (
         str(weight.dtype).removeprefix("torch."),
         weight.data_ptr(),
         weight.stride(),
         (*weight.shape, tap_inputs // INPUTS),
-        weights.parts,
+        (weights.parts, lowest),
         (0, 0) if amplitude is None else (amplitude.data_ptr(), 0 if is_uniform(amplitude) else 1),
         0 if bias is None else bias.data_ptr(),
         *(tensor.data_ptr() for tensor in weights),

@@ -36,8 +36,8 @@ __all__ = [
 
 # Each of GPU_BACKENDS has a module <backend>_launch with
 #   tile_of(inputs, outputs, timesteps, fused): the sizes of a program's tile, BLOCK_N outputs and BLOCK_K inputs first
-#   prepare(weight, amplitude, bias, tap_inputs, weights): write the Weights of weight[N, C, taps], taps padded
-#       to tap_inputs
+#   prepare(weight, amplitude, bias, tap_inputs, lowest, weights): write the Weights of weight[N, C, taps], taps padded
+#       to tap_inputs, brought to size by powers of two with exponents from `lowest` on
 #   run(product, out): write out[T, rows, N], whose outputs lie side by side
 #   run_events(product, out): the same, of event_weights
 #   run_signgd(product, neurons): write their train and state

@@ -58,7 +58,9 @@ def dense_weights(
     if amplitude is not None:
         amplitude = None if not channels else amplitude if uniform else amplitude.contiguous()
     if padded:
-        prepare(weight, amplitude, bias, tap_inputs, weights)
+        # float16 weights as they are fit as they are: scaled down, the smallest would not.
+        lowest = 0 if weight.dtype == torch.float16 and uniform else -126
+        prepare(weight, amplitude, bias, tap_inputs, lowest, weights)
     return weights
 
 

@@ -49,18 +49,17 @@ def check_row(name: str, elements: int, product: Product) -> None:
         raise ValueError(f"{name}: the triton backend takes rows up to 2**25 - 1 elements long, got {elements}")
 
 
-def prepare(weight: Tensor, amplitude: Tensor | None, bias: Tensor | None, tap_inputs: int, weights: Weights) -> None:
+def prepare(
+    weight: Tensor, amplitude: Tensor | None, bias: Tensor | None, tap_inputs: int, lowest: int, weights: Weights
+) -> None:
     outputs, channels, _ = weight.shape
     parts, padded, inputs = weights.values.shape
-    uniform = is_uniform(amplitude)
     with on_device(weight):
         weight_kernel[(padded,)](
             *(weight, *weight.stride(), amplitude, bias),
             *(weights.values, weights.values.stride(0), weights.multiplier, weights.bias),
-            *(outputs, channels, tap_inputs, inputs),
-            # float16 weights as they are fit as they are: scaled down, the smallest would not.
-            0 if weight.dtype == torch.float16 and uniform else -126,
-            UNIFORM=uniform,
+            *(outputs, channels, tap_inputs, inputs, lowest),
+            UNIFORM=is_uniform(amplitude),
             PARTS=parts,
             BLOCK=1024,
             **OPTIONS,
