@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .activations import ActivationSpec, resolve
+from .checks import kind
 from .ops.neuron.state import NeuronState, checked_momentum
 from .ops.signgd import signgd
 from .schedules import Schedule
@@ -120,19 +121,19 @@ class SignGDNeuron(nn.Module):
             return self._probe(current)
         if not isinstance(current, Tensor) or current.ndim < (2 if self.step_mode == "m" else 1):
             expected = "[T, B, *]" if self.step_mode == "m" else "[B, *]"
-            raise ValueError(f"current: expected {expected} in step_mode {self.step_mode!r}, got {_kind(current)}")
+            raise ValueError(f"current: expected {expected} in step_mode {self.step_mode!r}, got {kind(current)}")
         if self.step_mode == "s":
             return self._advance(current.unsqueeze(0)).unpack(current.dtype)[0]
         train = self._advance(current)
         return train if self.packed else train.unpack(current.dtype)
 
     def _advance(self, current: Tensor) -> SpikeTrain:
-        exporting = torch.compiler.is_exporting()
+        exporting = _is_exporting()
         state, step = (None, None) if exporting else (self._state, self._step)
         if state is not None and state.v.shape != current.shape[1:]:
             raise ValueError(
                 f"current: expected a population of shape {tuple(state.v.shape)}, as in the steps before, got "
-                f"{_kind(current)}; reset() begins a new train"
+                f"{kind(current)}; reset() begins a new train"
             )
         train, state = signgd(
             current,
@@ -189,18 +190,18 @@ class SignGDNeuron(nn.Module):
         return f"{self.activation!r}, {self.schedule!r}, step_mode={self.step_mode!r}{momentum}{packed}"
 
 
+@torch.compiler.assume_constant_result
+def _is_exporting() -> bool:
+    """Asked as Python does: in what it traces, torch.compile of PyTorch 2.11 takes the answer for True."""
+    return torch.compiler.is_exporting()
+
+
 def _float32(name: str, value: Tensor | float) -> Tensor:
     """A number or a float32 tensor as a tensor of its own."""
     if isinstance(value, Tensor):
         if value.dtype != torch.float32:
-            raise TypeError(f"{name}: expected float32, got {_kind(value)}")
+            raise TypeError(f"{name}: expected float32, got {kind(value)}")
         return value.detach().clone()
     if not isinstance(value, (int, float)):
-        raise TypeError(f"{name}: expected a number or a tensor, got {_kind(value)}")
+        raise TypeError(f"{name}: expected a number or a tensor, got {kind(value)}")
     return torch.tensor(float(value))
-
-
-def _kind(value: object) -> str:
-    if isinstance(value, Tensor):
-        return f"{value.dtype} {tuple(value.shape)} on {value.device}"
-    return f"{type(value).__name__} {value!r}"

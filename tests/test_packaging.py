@@ -88,10 +88,17 @@ def test_wheel_runs_outside_the_checkout(wheel, tmp_path):
     assert "cpu" in output_of(site / "bin" / "snn-convert", "info", cwd=tmp_path, env=environment)
 
 
+def configured(build: Path, *options: str, environment: dict[str, str]) -> subprocess.CompletedProcess:
+    environment = environment | {"PATH": os.pathsep.join((str(BESIDE_PYTHON), environment["PATH"]))}
+    cmake = shutil.which("cmake", path=environment["PATH"])
+    tools = (f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11.get_cmake_dir()}")
+    return run(cmake, "-S", ROOT, "-B", build, "-G", "Ninja", *tools, *options, env=environment)
+
+
 @pytest.fixture
 def configure(tmp_path):
     """Runs CMake's configuration with the options given, where no nvcc can be found."""
-    path = [str(BESIDE_PYTHON)]
+    path = []
     for number, folder in enumerate(map(Path, os.environ["PATH"].split(os.pathsep))):
         if (folder / "nvcc").exists():
             stand_in = tmp_path / f"bin{number}"
@@ -104,14 +111,7 @@ def configure(tmp_path):
     hints = ("CUDACXX", "CUDA_PATH", "CUDA_HOME", "CUDAToolkit_ROOT")
     environment = {name: value for name, value in os.environ.items() if name not in hints}
     environment["PATH"] = os.pathsep.join(path)
-
-    def configured(*options: str) -> subprocess.CompletedProcess:
-        cmake = shutil.which("cmake", path=environment["PATH"])
-        tools = (f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11.get_cmake_dir()}")
-        build = ("-S", ROOT, "-B", tmp_path / "build", "-G", "Ninja")
-        return run(cmake, *build, *tools, *options, env=environment)
-
-    return configured
+    return lambda *options: configured(tmp_path / "build", *options, environment=environment)
 
 
 def test_cuda_asked_for_and_missing(configure):
@@ -124,6 +124,26 @@ def test_cuda_where_it_can_be_found(configure):
     done = configure("-DSNN_KERNELS_CUDA=auto")
     assert done.returncode == 0, done.stdout
     assert "building without CUDA" in done.stdout
+
+
+@pytest.mark.skipif(not shutil.which("nvcc"), reason="no nvcc")
+@pytest.mark.parametrize(
+    ("known", "built"),
+    [
+        ((50, 75, 80, 86, 90), "75-real,80-real,90-real,90-virtual"),  # before CUDA 12.8
+        ((75, 80, 86, 90, 100, 120), "75-real,80-real,90-real,100-real,100-virtual"),
+    ],
+)
+def test_gpus_that_the_compiler_knows_are_built_for(tmp_path, known, built):
+    compiler = tmp_path / "nvcc"
+    answer = "\\n".join(f"compute_{capability}" for capability in known)
+    compiler.write_text(
+        f'#!/bin/sh\ncase $1 in --list-gpu-arch) printf "{answer}\\n";; *) exec {shutil.which("nvcc")} "$@";; esac\n'
+    )
+    compiler.chmod(0o755)
+    done = configured(tmp_path / "build", environment={**os.environ, "CUDACXX": str(compiler)})
+    assert done.returncode == 0, done.stdout
+    assert f'SNN_CUDA_ARCHITECTURES=\\"{built}\\"' in (tmp_path / "build" / "build.ninja").read_text()
 
 
 def test_unknown_option(configure):

@@ -1,29 +1,18 @@
 """The Triton kernel without a GPU: interpreted in a process of its own, and compiled ahead of time."""
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
+# First: where there is no Triton it skips the file.
+from compiled_ahead import assert_rounds_once, assert_spills_at_most, compiled, disassembled, interpreted
 from snn_kernels import ACTIVATIONS
-
-triton = pytest.importorskip("triton", reason="triton is not installed")
-
-if os.environ.get("TRITON_INTERPRET") == "1":
-    pytest.skip("under TRITON_INTERPRET=1 triton compiles nothing", allow_module_level=True)
-
-from triton.backends.compiler import GPUTarget  # noqa: E402
-from triton.compiler import ASTSource  # noqa: E402
-
-from snn_kernels.ops.decode import triton_kernel as decoding  # noqa: E402
-from snn_kernels.ops.neuron.triton_kernel import block_of, neuron_kernel  # noqa: E402
-from snn_kernels.ops.neuron.triton_steps import STEPS, model_of  # noqa: E402
-from snn_kernels.ops.parallel.triton_kernel import BLOCK, count_kernel, mix_kernel  # noqa: E402
-from snn_kernels.ops.vector.triton_kernel import VECTOR_FUNCTIONS, vector_kernel, warps_of  # noqa: E402
-from snn_kernels.triton_activations import TRITON_ACTIVATIONS  # noqa: E402
+from snn_kernels.ops.decode import triton_kernel as decoding
+from snn_kernels.ops.neuron.triton_kernel import block_of, neuron_kernel
+from snn_kernels.ops.neuron.triton_steps import STEPS, model_of
+from snn_kernels.ops.parallel.triton_kernel import BLOCK, count_kernel, mix_kernel
+from snn_kernels.ops.vector.triton_kernel import VECTOR_FUNCTIONS, vector_kernel, warps_of
+from snn_kernels.triton_activations import TRITON_ACTIVATIONS
 
 TYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "uint8": "u8"}
 # Every type, architecture and arity; light, heavy and dividing functions.
@@ -48,15 +37,7 @@ COMPILED = [
 
 
 def test_the_interpreter_gives_the_bits_of_the_cpu_kernel():
-    """All of tests/neurons_without_gpu.py; Triton reads TRITON_INTERPRET once, when a kernel is defined."""
-    tests = Path(__file__).with_name("neurons_without_gpu.py")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests)]
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "BACKEND": "triton"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
-    summary = done.stdout.strip().splitlines()[-1]
-    assert int(re.search(r"(\d+) passed", summary)[1]) > 3 * len(ACTIVATIONS)
-    assert "skipped" not in summary
+    assert interpreted("neurons_without_gpu.py") > 3 * len(ACTIVATIONS)
 
 
 def aot(kernel, constants: dict, dtype: str, capability: int, num_warps: int = 4):
@@ -72,9 +53,7 @@ def aot(kernel, constants: dict, dtype: str, capability: int, num_warps: int = 4
         return {"p_bytes": "*u8"}.get(argument, f"*{TYPES[dtype]}" if argument.startswith("p_current") else "*fp32")
 
     signature = {argument: type_of(argument) for argument in kernel.arg_names}
-    source = ASTSource(kernel, signature, constexprs=constants)
-    options = {"num_warps": num_warps, "enable_fp_fusion": False}
-    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    return compiled(kernel, signature, constants, capability, num_warps=num_warps, enable_fp_fusion=False)
 
 
 def compile_ahead(name: str, dtype: str, capability: int, aligned: bool):
@@ -94,38 +73,24 @@ def compile_ahead(name: str, dtype: str, capability: int, aligned: bool):
     return aot(neuron_kernel, constants, dtype, capability)
 
 
-def disassembled(compiled, tmp_path: Path, *arguments: str) -> str:
-    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-    if not tool.exists():
-        pytest.skip("this triton brings no cuobjdump")
-    cubin = tmp_path / "kernel.cubin"
-    cubin.write_bytes(compiled.asm["cubin"])
-    return subprocess.check_output([tool, *arguments, cubin], text=True, stderr=subprocess.STDOUT)
-
-
 @pytest.mark.parametrize(("name", "dtype", "capability", "aligned"), COMPILED)
 def test_compiles_without_fused_operations_or_spills(name, dtype, capability, aligned, tmp_path):
-    compiled = compile_ahead(name, dtype, capability, aligned)
-    ptx = compiled.asm["ptx"]
+    kernel = compile_ahead(name, dtype, capability, aligned)
+    ptx = kernel.asm["ptx"]
     assert f".target sm_{capability}" in ptx
-    # The arithmetic contract: one rounding an operation, and no flushing of denormals.
-    assert not re.search(r"\bfma\.", ptx)
-    assert ".ftz" not in ptx
-    assert not re.search(r"\b(div|sqrt|ex2|lg2|tanh)\.(full|approx)", ptx)
+    assert_rounds_once(kernel)
     # A light activation loads 16 bytes at a time: the currents of eight steps, and of one for the rest of the train.
     if aligned and name in TRITON_ACTIVATIONS and TRITON_ACTIVATIONS[name].light:
         assert len(re.findall(r"ld\.global\.v4\.b32", ptx)) == 9 * ACTIVATIONS[name].arity
-    usage = disassembled(compiled, tmp_path, "--dump-resource-usage")
-    assert re.search(r"STACK:0 .*LOCAL:0 ", usage), usage
+    assert_spills_at_most(0, kernel, tmp_path)
 
 
 @pytest.mark.parametrize("capability", [80, 90, 100])
 @pytest.mark.parametrize("kernel", [count_kernel, mix_kernel], ids=["count", "mix"])
 def test_parallel_neurons_compile_without_fused_operations_or_spills(kernel, capability, tmp_path):
-    compiled = aot(kernel, {"BLOCK": BLOCK}, "bfloat16", capability)
-    assert not re.search(r"\bfma\.", compiled.asm["ptx"])
-    usage = disassembled(compiled, tmp_path, "--dump-resource-usage")
-    assert re.search(r"STACK:0 .*LOCAL:0 ", usage), usage
+    ahead = aot(kernel, {"BLOCK": BLOCK}, "bfloat16", capability)
+    assert_rounds_once(ahead)
+    assert_spills_at_most(0, ahead, tmp_path)
 
 
 @pytest.mark.parametrize("capability", [80, 90, 100])
@@ -134,20 +99,18 @@ def test_vector_targets_compile_without_fused_operations_or_spills(name, capabil
     for block, stack in ((512, 0), (4096, 64)):  # of the longest vectors a few registers may be spilled
         for packed in (False, True):
             constants = {"H": VECTOR_FUNCTIONS[name], "PACKED": packed, "BLOCK": block}
-            compiled = aot(vector_kernel, constants, "uint8" if packed else "bfloat16", capability, warps_of(block))
-            assert not re.search(r"\bfma\.", compiled.asm["ptx"])
-            usage = disassembled(compiled, tmp_path, "--dump-resource-usage")
-            assert int(re.search(r"STACK:(\d+) .*LOCAL:0 ", usage)[1]) <= stack, usage
+            kernel = aot(vector_kernel, constants, "uint8" if packed else "bfloat16", capability, warps_of(block))
+            assert_rounds_once(kernel)
+            assert_spills_at_most(stack, kernel, tmp_path)
 
 
 @pytest.mark.parametrize("capability", [80, 90, 100])
 @pytest.mark.parametrize("dtype", ["bfloat16", "uint8"])
 def test_decoding_compiles_without_fused_operations_or_spills(dtype, capability, tmp_path):
     constants = {"PACKED": dtype == "uint8", "BLOCK": decoding.BLOCK}
-    compiled = aot(decoding.decode_kernel, constants, dtype, capability)
-    assert not re.search(r"\bfma\.", compiled.asm["ptx"])
-    usage = disassembled(compiled, tmp_path, "--dump-resource-usage")
-    assert re.search(r"STACK:0 .*LOCAL:0 ", usage), usage
+    kernel = aot(decoding.decode_kernel, constants, dtype, capability)
+    assert_rounds_once(kernel)
+    assert_spills_at_most(0, kernel, tmp_path)
 
 
 def test_the_machine_code_of_an_exact_activation_fuses_nothing(tmp_path):

@@ -1,26 +1,16 @@
 """Triton's products of packed trains without a GPU: interpreted in a process of its own, and compiled ahead of time."""
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-triton = pytest.importorskip("triton", reason="triton is not installed")
-
-if os.environ.get("TRITON_INTERPRET") == "1":
-    pytest.skip("under TRITON_INTERPRET=1 triton compiles nothing", allow_module_level=True)
-
-from triton.backends.compiler import GPUTarget  # noqa: E402
-from triton.compiler import ASTSource  # noqa: E402
-
-from snn_kernels.ops.spike_gemm.triton_events import event_kernel  # noqa: E402
-from snn_kernels.ops.spike_gemm.triton_kernel import product_kernel, product_signgd_kernel  # noqa: E402
-from snn_kernels.ops.spike_gemm.triton_launch import OPTIONS, tile_of  # noqa: E402
-from snn_kernels.ops.spike_gemm.triton_weights import weight_kernel  # noqa: E402
-from snn_kernels.triton_activations import TRITON_ACTIVATIONS  # noqa: E402
+# First: where there is no Triton it skips the file.
+from compiled_ahead import assert_rounds_once, assert_spills_at_most, compiled, interpreted
+from snn_kernels.ops.spike_gemm.triton_events import event_kernel
+from snn_kernels.ops.spike_gemm.triton_kernel import product_kernel, product_signgd_kernel
+from snn_kernels.ops.spike_gemm.triton_launch import OPTIONS, tile_of
+from snn_kernels.ops.spike_gemm.triton_weights import weight_kernel
+from snn_kernels.triton_activations import TRITON_ACTIVATIONS
 
 TYPES = {"p_bytes": "*u8", "p_train": "*u8", "p_weight": "*fp16", "p_values": "*fp16"}
 # Each architecture's instruction with float16 factors and float32 sums.
@@ -45,14 +35,7 @@ COMPILED = [
 
 @pytest.mark.parametrize(("file", "tests"), [("products_without_gpu.py", 30), ("converted_without_gpu.py", 6)])
 def test_the_interpreter_agrees_with_float64_and_fused_with_apart(file, tests):
-    path = Path(__file__).with_name(file)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)]
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "BACKEND": "triton"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
-    summary = done.stdout.strip().splitlines()[-1]
-    assert int(re.search(r"(\d+) passed", summary)[1]) >= tests
-    assert "skipped" not in summary
+    assert interpreted(file) >= tests
 
 
 def compile_ahead(activation: str | None, capability: int, parts: int, convolution: bool, residual: str | None):
@@ -62,17 +45,17 @@ def compile_ahead(activation: str | None, capability: int, parts: int, convoluti
         constants["H"] = TRITON_ACTIVATIONS[activation].function
         absent = {None: ("p_residual", "p_amplitude"), "currents": ("p_amplitude",), "train": ()}[residual]
         constants |= dict.fromkeys(absent)
-    return compiled(kernel, capability, constants, p_residual="*u8" if residual == "train" else "*fp32")
+    return aot(kernel, capability, constants, p_residual="*u8" if residual == "train" else "*fp32")
 
 
-def compiled(kernel, capability: int, constants: dict, **types: str):
+def aot(kernel, capability: int, constants: dict, **types: str):
     def type_of(argument: str) -> str:
         if argument in constants:
             return "constexpr"
         return {**TYPES, **types}.get(argument, "*fp32") if argument.startswith("p_") else "i64"
 
-    source = ASTSource(kernel, {name: type_of(name) for name in kernel.arg_names}, constexprs=constants)
-    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=OPTIONS)
+    signature = {argument: type_of(argument) for argument in kernel.arg_names}
+    return compiled(kernel, signature, constants, capability, **OPTIONS)
 
 
 @pytest.mark.parametrize(("activation", "capability", "parts", "convolution", "residual"), COMPILED)
@@ -82,45 +65,30 @@ def test_compiles_to_tensor_cores_without_spills(activation, capability, parts, 
     products = re.findall(r"(?:mma\.sync|wgmma\.mma_async|tcgen05\.mma)[\w.:]*", ptx)
     assert len(products) >= 8 * parts
     assert all(re.fullmatch(TENSOR_CORES[capability], product) for product in products)
-    # One rounding an operation outside the tensor cores, and no flushing of denormals.
-    assert not re.search(r"\bfma\.", ptx)
-    assert ".ftz" not in ptx
+    assert_rounds_once(kernel)
     # The bytes of a tile are fetched several at a time.
     assert "cp.async" in ptx
     if residual != "train":  # whose own bytes, one in eight steps, may lie anywhere
         assert not re.search(r"ld\.global\.[bu]8", ptx)
-    assert_spills_nothing(kernel, tmp_path)
+    assert_spills_at_most(0, kernel, tmp_path)
 
 
 @pytest.mark.parametrize("capability", [80, 90, 100])
 @pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
 def test_the_kernel_that_prepares_weights_compiles(dtype, capability, tmp_path):
     constants = {"UNIFORM": dtype != "fp32", "PARTS": 2 if dtype == "fp32" else 1, "BLOCK": 1024}
-    kernel = compiled(weight_kernel, capability, constants, p_weight=f"*{dtype}")
-    assert not re.search(r"\bfma\.", kernel.asm["ptx"])
-    assert ".ftz" not in kernel.asm["ptx"]
-    assert_spills_nothing(kernel, tmp_path)
+    kernel = aot(weight_kernel, capability, constants, p_weight=f"*{dtype}")
+    assert_rounds_once(kernel)
+    assert_spills_at_most(0, kernel, tmp_path)
 
 
 @pytest.mark.parametrize("capability", [80, 90, 100])
 @pytest.mark.parametrize("windows", [False, True])
 def test_the_kernel_of_events_compiles(windows, capability, tmp_path):
     constants = {"WINDOWS": windows, "BLOCK_N": 512, "BLOCK_K": 4}
-    kernel = compiled(event_kernel, capability, constants, p_weight="*fp32")
-    assert not re.search(r"\bfma\.", kernel.asm["ptx"])
-    assert ".ftz" not in kernel.asm["ptx"]
-    assert_spills_nothing(kernel, tmp_path)
-
-
-def assert_spills_nothing(kernel, folder: Path) -> None:
-    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-    if not tool.exists():
-        pytest.skip("this triton brings no cuobjdump")
-    cubin = folder / "kernel.cubin"
-    cubin.write_bytes(kernel.asm["cubin"])
-    command = [tool, "--dump-resource-usage", cubin]
-    usage = subprocess.check_output(command, text=True, stderr=subprocess.STDOUT)
-    assert re.search(r"STACK:0 .*LOCAL:0 ", usage), usage
+    kernel = aot(event_kernel, capability, constants, p_weight="*fp32")
+    assert_rounds_once(kernel)
+    assert_spills_at_most(0, kernel, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -244,9 +244,10 @@ def product_signgd_kernel(
         byte = tl.zeros([BLOCK_M, BLOCK_N], tl.int32)
         for s in tl.static_range(STEPS):
             t = group * 8 + s
+            # Not below: with sums read behind a condition, Triton 3.6 fails on sm_100.
+            current = current_of(sums[s], multiplier, bias, s)
             if t < timesteps:
                 eta = tl.load(p_eta + t)
-                current = current_of(sums[s], multiplier, bias, s)
                 if p_amplitude is not None:
                     current += tl.where(((residual >> s) & 1) != 0, amplitude[None, :], 0.0)
                 elif p_residual is not None:

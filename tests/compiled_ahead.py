@@ -1,0 +1,63 @@
+"""What the tests of Triton's kernels without a GPU share: compiled ahead of time, and tests run in the interpreter."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sanitized import TESTS, output_of
+
+triton = pytest.importorskip("triton", reason="triton is not installed")
+
+if os.environ.get("TRITON_INTERPRET") == "1":
+    pytest.skip("under TRITON_INTERPRET=1 triton compiles nothing", allow_module_level=True)
+
+from triton.backends.compiler import GPUTarget  # noqa: E402
+from triton.compiler import ASTSource, CompiledKernel  # noqa: E402
+
+# With its ptxas no kernel spills; the one before it put up to 56 bytes a thread on the stack.
+WITHOUT_SPILLS = (3, 9)
+
+
+def interpreted(file: str) -> int:
+    """How many tests of the file pass, all of them, with Triton's kernels interpreted.
+
+    In a process of its own: Triton reads TRITON_INTERPRET once, when a kernel is defined.
+    """
+    command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", TESTS / file)
+    summary = output_of(*command, TRITON_INTERPRET="1", BACKEND="triton").strip().splitlines()[-1]
+    assert "skipped" not in summary
+    return int(re.search(r"(\d+) passed", summary)[1])
+
+
+def compiled(kernel, signature: dict[str, str], constants: dict, capability: int, **options) -> CompiledKernel:
+    source = ASTSource(kernel, signature, constexprs=constants)
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+
+
+def assert_rounds_once(kernel: CompiledKernel) -> None:
+    """The arithmetic contract: one rounding an operation outside the tensor cores, and no flushing of denormals."""
+    ptx = kernel.asm["ptx"]
+    assert not re.search(r"\bfma\.", ptx)
+    assert ".ftz" not in ptx
+    assert not re.search(r"\b(div|sqrt|ex2|lg2|tanh)\.(full|approx)", ptx)
+
+
+def disassembled(kernel: CompiledKernel, folder: Path, *arguments: str) -> str:
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    if not tool.exists():
+        pytest.skip("this triton brings no cuobjdump")
+    cubin = folder / "kernel.cubin"
+    cubin.write_bytes(kernel.asm["cubin"])
+    return subprocess.check_output([tool, *arguments, cubin], text=True, stderr=subprocess.STDOUT)
+
+
+def assert_spills_at_most(stack: int, kernel: CompiledKernel, folder: Path) -> None:
+    """Bytes a thread."""
+    if tuple(map(int, triton.__version__.split(".")[:2])) < WITHOUT_SPILLS:
+        stack = max(stack, 64)
+    usage = disassembled(kernel, folder, "--dump-resource-usage")
+    assert int(re.search(r"STACK:(\d+) .*LOCAL:0 ", usage)[1]) <= stack, usage
