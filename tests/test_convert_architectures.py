@@ -110,6 +110,14 @@ def written(x, at, value):
     return x
 
 
+def one_head(x):
+    """A product of activations whose second dimension is 1, written over as timm's MViTv2 does."""
+    heads = F.relu(rows(x))[:, None]
+    product = heads @ heads.transpose(2, 3)
+    product[:, :, 0:, 0:] = product[:, :, 0:, 0:] + x[:, None, :3, None]
+    return product.flatten(1)
+
+
 HIDDEN = torch.tensor([0.0, torch.finfo(torch.float32).min]).repeat(6)
 
 FUNCTIONS = {
@@ -139,6 +147,7 @@ FUNCTIONS = {
     "write from a place on": lambda x: written(x, slice(1, None), F.relu(x)[:, 1:]),
     "write into every other place": lambda x: written(F.relu(x), slice(0, 9, 2), x[:, :1]),
     "write into one place": lambda x: written(x, 3, F.relu(x)[:, 5]),
+    "write over a product of one head": one_head,
     "write a number": lambda x: written(F.relu(x), slice(2, 50), 0.5),
 }  # fmt: skip
 

@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 from torch import fx
+from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import _pytree as pytree
 
@@ -239,7 +240,7 @@ class Lowering:
         """A new node's place in the user's model, its value's shape and whether it varies."""
         node.meta = {key: like.meta[key] for key in ("nn_module_stack", "stack_trace") if key in like.meta}
         fakes, fake_kwargs = fx.node.map_arg((args, kwargs), lambda source: source.meta["val"])
-        with self._fake_mode():
+        with self._fake_mode(), enable_python_dispatcher():  # without which some operations fix the batch's size
             node.meta["val"] = function(*fakes, **fake_kwargs)
         if any(map(self.varies, node.all_input_nodes)):
             self.varying.add(node)

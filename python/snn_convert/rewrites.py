@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -73,10 +74,24 @@ def max_pool(lowering: Lowering, node: fx.Node) -> None:
     kernel = _each(node.args[1], ndim)
     stride = _each(argument(node, 2, "stride") or kernel, ndim)
     padding, dilation = (_each(argument(node, at, name, default), ndim) for at, name, default in POOL_ARGUMENTS)
-    out, size = _sizes(node, ndim), _sizes(node.args[0], ndim)
-    axes = zip(out, size, stride, padding, dilation, kernel)
+    x, before = _padded(node.args[0], ndim)
+    out, size = _sizes(node, ndim), _sizes(x, ndim)
+    axes = list(zip(out, size, stride, map(sum, zip(padding, before)), dilation, kernel))
+    if any(p > (k - 1) * d or (o - 1) * s - p >= n for o, n, s, p, d, k in axes):
+        raise UnsupportedOperation(node, "a window of padding alone, whose maximum is minus infinity")
     windows = [[_window_indices(offset, *axis) for offset in range(axis[-1])] for axis in axes]
-    lowering.replace(node, _maxima(lowering, node, windows))
+    lowering.replace(node, _maxima(lowering, node, x, windows))
+
+
+def _padded(x: fx.Node, ndim: int) -> tuple[fx.Node, list[int]]:
+    """What ``x`` pads with minus infinity, and how far before the first element of each axis; or ``x`` itself."""
+    at = {aten.pad.default: 3, aten.constant_pad_nd.default: 2}.get(x.target)
+    if at is None or argument(x, at, "value", 0) != -math.inf:
+        return x, [0] * ndim
+    sides = [*x.args[1], *[0] * (2 * ndim - len(x.args[1]))]
+    if len(sides) > 2 * ndim or min(sides) < 0:
+        return x, [0] * ndim
+    return x.args[0], sides[-2::-2]
 
 
 POOL_ARGUMENTS = ((3, "padding", 0), (4, "dilation", 1))
@@ -92,7 +107,7 @@ def adaptive_max_pool(lowering: Lowering, node: fx.Node) -> None:
         longest = max(map(len, spans))
         # A shorter window repeats its last element: the maximum is the same.
         windows.append([[span[min(offset, len(span) - 1)] for span in spans] for offset in range(longest)])
-    lowering.replace(values, _maxima(lowering, node, windows))
+    lowering.replace(values, _maxima(lowering, node, node.args[0], windows))
 
 
 def _sizes(node: fx.Node, ndim: int) -> list[int]:
@@ -104,12 +119,12 @@ def _each(value, ndim: int) -> tuple[int, ...]:
     return value if len(value) == ndim else value * ndim
 
 
-def _maxima(lowering: Lowering, node: fx.Node, windows: list[list[list[int]]]) -> fx.Node:
-    """A tree of binary ``maximum`` neurons over the windows' elements, one population a level.
+def _maxima(lowering: Lowering, node: fx.Node, x: fx.Node, windows: list[list[list[int]]]) -> fx.Node:
+    """A tree of binary ``maximum`` neurons over the windows' elements of ``x``, one population a level.
 
     ``windows[axis][offset]`` are the places of each window's element ``offset`` along an axis.
     """
-    elements, ndim = [node.args[0]], len(windows)
+    elements, ndim = [x], len(windows)
     for axis, offsets in enumerate(windows):
         elements = [
             _select(lowering, node, element, axis - ndim, indices) for element in elements for indices in offsets
