@@ -182,22 +182,25 @@ def test_spatial(name):
     check(model, images(8), 2e-3)
 
 
+def padded(sides: tuple[int, ...], pool: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.ConstantPad2d(sides, -torch.inf), pool)
+
+
 @pytest.mark.parametrize(
-    ("pool", "padded"),
+    "pool",
     [
-        ({"kernel_size": 3, "ceil_mode": True}, (0,)),
-        ({"kernel_size": 2, "stride": 3, "dilation": 2}, (0,)),
-        ({"kernel_size": (1, 3), "stride": (2, 1), "padding": (0, 1)}, (0,)),
-        ({"kernel_size": 3, "stride": 2}, (0, 1, 2, 0)),
-        ({"kernel_size": 2, "stride": 3, "dilation": 2}, (1, 2, 0, 1)),
-        ({"kernel_size": (1, 3), "padding": (0, 1)}, (1, 1)),
+        nn.MaxPool2d(3, ceil_mode=True),
+        nn.MaxPool2d(2, stride=3, dilation=2),
+        nn.MaxPool2d((1, 3), stride=(2, 1), padding=(0, 1)),
+        padded((0, 1, 2, 0), nn.MaxPool2d(3, stride=2)),
+        padded((1, 2, 0, 1), nn.MaxPool2d(2, stride=3, dilation=2)),
+        padded((1, 1, 0, 0), nn.MaxPool2d((1, 3), padding=(0, 1))),
     ],
 )
-def test_max_pool_finds_the_window(pool, padded):
+def test_max_pool_finds_the_window(pool):
     """Whatever the window, the network of populations computes the ANN exactly."""
     torch.manual_seed(0)
-    window = nn.Sequential(nn.ConstantPad1d(padded, -torch.inf) if any(padded) else nn.Identity(), nn.MaxPool2d(**pool))
-    model = nn.Sequential(nn.Conv2d(1, 3, 2), nn.ReLU(), window, nn.Flatten(), nn.LazyLinear(3))
+    model = nn.Sequential(nn.Conv2d(1, 3, 2), nn.ReLU(), pool, nn.Flatten(), nn.LazyLinear(3))
     x = images(4, size=9)
     with torch.no_grad():
         wanted = model.eval()(x)
@@ -205,9 +208,9 @@ def test_max_pool_finds_the_window(pool, padded):
         torch.testing.assert_close(snn.network(x)[0], wanted)
 
 
-@pytest.mark.parametrize("padded", [(3, 0, 0, 0), (0, 0, 0, 3)])
-def test_a_maximum_of_padding_alone_is_refused(padded):
-    model = nn.Sequential(nn.Conv2d(1, 3, 2), nn.ConstantPad2d(padded, -torch.inf), nn.MaxPool2d(3))
+@pytest.mark.parametrize("sides", [(3, 0, 0, 0), (0, 0, 0, 3)])
+def test_a_maximum_of_padding_alone_is_refused(sides):
+    model = nn.Sequential(nn.Conv2d(1, 3, 2), padded(sides, nn.MaxPool2d(3)))
     with pytest.raises(UnsupportedOperation, match="a window of padding alone"):
         convert(model, [images(4, size=10)], timesteps=2)
 
