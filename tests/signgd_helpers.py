@@ -44,7 +44,7 @@ def assert_instruction_sets_agree(outputs: Callable[[], Iterable[Tensor]]) -> No
     """The same bits at most at each instruction set, which a process chooses once."""
     module, name = outputs.__module__, outputs.__name__
     code = f"import {module}, signgd_helpers as h; print(h.digest({module}.{name}()))"
-    for isa in ("portable", "avx2", "avx512"):
+    for isa in ("portable", "avx2", "avx512", "amx"):
         environment = {**os.environ, "SNN_KERNELS_ISA": isa, "PYTHONPATH": os.pathsep.join(sys.path)}
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == digest(outputs()), isa

@@ -15,7 +15,7 @@ from snn_kernels import _C, Backend, backends, schedules, signgd
 from snn_kernels.backends import choose
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
-ISAS = ("portable", "avx2", "avx512")
+ISAS = ("portable", "avx2", "avx512", "amx")
 
 
 def test_every_backend_is_listed_with_its_reason():
@@ -91,7 +91,7 @@ def digests_of():
     return run
 
 
-@pytest.mark.parametrize("isa", ISAS[:2])
+@pytest.mark.parametrize("isa", ISAS[:-1])
 def test_every_instruction_set_gives_the_same_bits(isa, digests_of):
     """For every activation, the transcendental ones too: they are made of correctly rounded operations."""
     if ISAS.index(isa) >= ISAS.index(_C.isa):

@@ -203,8 +203,10 @@ def products() -> list[torch.Tensor]:
     """Currents and fused trains; small sizes that leave remainders everywhere."""
     train, weight, bias = random_train(21, 37, 83), random(45, 83), random(45)
     image, kernel = random_train(9, 3, 7, 11, 9), random(18, 7, 3, 3)
+    many, long = random_train(9, 20, 1500), random(70, 1500)
     eta, shortcut = sk.schedules.Exponential(0.4, 0.9).table(21), random_train(21, 37, 45, seed=3)
     parts = [sk.spike_linear(train, weight, bias, method=method) for method in ("dense", "event")]
+    parts += [sk.spike_linear(many, long, method=method) for method in ("dense", "event")]
     parts += [sk.spike_conv2d(image, kernel, stride=s, padding=1, method=m) for s, m in ((1, "dense"), (2, "event"))]
     residuals = [{}, {"residual": shortcut, "residual_amplitude": random(45, seed=4)}, {"amplitude": random(37, 1)}]
     parts += [sk.spike_linear(train, weight, bias, amplitude=random(37, 1), method=m) for m in ("dense", "event")]
@@ -214,6 +216,27 @@ def products() -> list[torch.Tensor]:
 
 def test_instruction_sets_agree():
     assert_instruction_sets_agree(products)
+
+
+@pytest.mark.parametrize("inputs", [63, 64, 65, 127, 640, 641, 1921])
+@pytest.mark.parametrize("outputs", [15, 16, 17, 65])
+def test_methods_agree_in_every_bit(inputs, outputs):
+    """Sums are exact. Among the weights one as large as the others together, and sums as large as they can be."""
+    weight, bias, amplitude = random(outputs, inputs), random(outputs), random(inputs, seed=2).abs()
+    weight[3, 5] = weight[3].abs().sum()
+    weight[4, 6] = -weight[4].abs().sum()
+    weight[5], weight[6] = weight[5].abs(), -weight[6].abs()
+    weight[7] *= 1e-30
+    train = random_train(9, 35, inputs, density=0.3)
+    train.bytes[:, 2] = 255
+    train.bytes[1] &= 1
+    dense, event = (
+        sk.spike_linear(train, weight, bias, amplitude=amplitude, method=method) for method in ("dense", "event")
+    )
+    assert torch.equal(dense, event)
+    wanted = (train.unpack().double() * amplitude) @ weight.double().t() + bias
+    of_output = (weight.double() * amplitude).abs().sum(1) + bias.abs()
+    assert ((dense - wanted).abs() <= 2e-7 * of_output).all()
 
 
 def test_auto_takes_events_for_sparse_trains():

@@ -95,6 +95,7 @@ extern const TileKernels tile_kernels;
 inline const TileKernels& tile_kernels_here() {
 #if defined(SNN_X86_KERNELS)
     switch (isa_here()) {
+        case Isa::amx:  // for products alone
         case Isa::avx512: return avx512::tile_kernels;
         case Isa::avx2: return avx2::tile_kernels;
         default: break;

@@ -119,9 +119,8 @@ class Adder {
     float* sums(const Columns& columns) {
         place(columns.samples);
         first_block_ = columns.sample * at_.groups / 2;
-        float bias[kScaledOutputs] = {};
-        if (at_.p.bias) std::copy_n(at_.p.bias + columns.output, columns.outputs, bias);
-        start_ = bias;
+        if (at_.p.bias) std::copy_n(at_.p.bias + columns.output, columns.outputs, bias_);
+        start_ = bias_;
         for (int64_t tap = 0; tap < at_.p.taps; ++tap) {
             const int64_t position = at_.p.row_position[columns.row * at_.p.taps + tap];
             for (int64_t quad = 0; position >= 0 && quad < at_.quads;) {
@@ -163,6 +162,7 @@ class Adder {
     std::vector<int64_t> half_;
     SumPlaces places_{nullptr, 0};
     QuadRun runs_[kTables];
+    float bias_[kScaledOutputs] = {};  // of the last outputs some are left over, which nobody reads
     const float* start_ = nullptr;
     int64_t first_block_ = 0, tables_in_use_ = 0;
     int count_ = 0;

@@ -17,19 +17,30 @@
 namespace snn {
 namespace {
 
-constexpr int64_t kTableBytes = 512 * 1024;                           // of the L2 cache
-constexpr int kMostOutputs = 64, kFusedTile = kMostOutputs * kLanes;  // neurons of a fused block: in the L1 cache
+constexpr int kFusedTile = kMostOutputs * kLanes;  // neurons of a fused block: in the L1 cache
 
 // A block of outputs whose tables one thread keeps in its cache, and the blocks of rows it carries past them.
 struct Job {
     int64_t output, outputs, first_block, last_block;
 };
 
-// Outputs whose tables fit in the cache: whole cache lines of currents if possible.
-int64_t outputs_of_job(int64_t table_bytes) {
-    const int64_t fitting = std::min<int64_t>(kTableBytes / std::max<int64_t>(table_bytes, 1), kMostOutputs);
-    const int64_t multiple = fitting >= kLanes ? kLanes : kMostAtOnce;
-    return std::max(fitting / multiple * multiple, int64_t{kMostAtOnce});
+// Outputs whose tables fit in the cache, of which one takes such a share: whole cache lines of currents if possible.
+int64_t outputs_of_job(double share, int at_once) {
+    const auto fitting = static_cast<int64_t>(std::min<double>(kMostOutputs, 1 / share));
+    const int64_t multiple = fitting >= kLanes ? kLanes : std::max(at_once, kMostAtOnce);
+    return std::max(fitting / multiple * multiple, multiple);
+}
+
+// With fewer, tiles of bytes take longer than permutes: `python -m bench --experiment linear`.
+constexpr int64_t kFewestTileInputs = 64, kFewestTileOutputs = 16;
+
+const DenseKernels& dense_kernels_for(const SpikeGemmProblem& p) {
+#if defined(SNN_AMX_KERNELS)
+    if (isa_here() == Isa::amx && p.inputs >= kFewestTileInputs && p.outputs >= kFewestTileOutputs)
+        return amx::dense_kernels;
+#endif
+    (void)p;
+    return tile_kernels_here().spike_gemm->dense;
 }
 
 std::vector<Job> jobs_of(const SpikeGemmProblem& p, int64_t row_blocks, int64_t outputs, int threads) {
@@ -47,27 +58,33 @@ std::vector<Job> jobs_of(const SpikeGemmProblem& p, int64_t row_blocks, int64_t 
 // The tables of a block of outputs, with the unit and the bias of each.
 class Tables {
   public:
-    Tables(const SpikeGemmProblem& p, const SpikeGemmKernels& kernels, int64_t outputs)
-        : of_output_(input_blocks(p.inputs) * kTables * kernels.table_entries),
-          fixed_(input_blocks(p.inputs) * kBlockInputs),
+    Tables(const SpikeGemmProblem& p, const DenseKernels& dense, int64_t outputs)
+        : dense_(dense),
+          blocks_(dense.blocks(p.inputs)),
+          fixed_(blocks_ * dense.block_inputs),
           values_(p.inputs),
-          entries_(outputs * of_output_) {}
+          entries_(outputs * blocks_ * dense.block_table) {}
 
-    void build(const SpikeGemmProblem& p, const SpikeGemmKernels& kernels, const Job& job) {
+    void build(const SpikeGemmProblem& p, ToFixedPoint to_fixed_point, const Job& job) {
         for (int64_t n = 0; n < job.outputs; ++n) {
             const int64_t output = job.output + n;
-            unit[n] = kernels.to_fixed_point(p.weight + output * p.inputs, p.amplitude, p.inputs, values_.data(),
-                                             fixed_.data());
+            unit[n] =
+                to_fixed_point(p.weight + output * p.inputs, p.amplitude, p.inputs, values_.data(), fixed_.data());
             bias[n] = p.bias ? p.bias[output] : 0.f;
-            kernels.build_tables(fixed_.data(), input_blocks(p.inputs), entries_.data() + n * of_output_);
+            dense_.build_tables(fixed_.data(), blocks_, n, entries_.data());
         }
+        if (job.outputs % dense_.outputs_at_once == 0) return;
+        std::fill(fixed_.begin(), fixed_.end(), 0);
+        for (int64_t n = job.outputs; n % dense_.outputs_at_once; ++n)
+            dense_.build_tables(fixed_.data(), blocks_, n, entries_.data());
     }
     const int32_t* data() const { return entries_.data(); }
 
     float unit[kMostOutputs], bias[kMostOutputs];
 
   private:
-    int64_t of_output_;
+    const DenseKernels& dense_;
+    const int64_t blocks_;
     std::vector<int32_t> fixed_;  // of one output, with zeros after the last input
     std::vector<float> values_;
     Aligned<int32_t> entries_;
@@ -106,9 +123,16 @@ void prefetch_currents(const SpikeGemmProblem& p, const Job& job, int64_t t, int
 // What every thread reads of a product.
 struct Prepared {
     Prepared(const SpikeGemmProblem& problem, const SpikeGemmKernels& kernels, int threads)
-        : p(problem), index(problem, kernels, threads) {}
+        : p(problem), dense(dense_kernels_for(problem)), index(problem, kernels.interleave, dense, threads) {}
+
+    // The share of the cache that the tables of an output take.
+    double share() const {
+        const int64_t bytes = std::max<int64_t>(index.blocks, 1) * dense.block_table * int64_t{sizeof(int32_t)};
+        return static_cast<double>(bytes) / static_cast<double>(dense.cache_bytes);
+    }
 
     const SpikeGemmProblem& p;
+    const DenseKernels& dense;
     const IndexWords index;
 };
 
@@ -118,28 +142,30 @@ class Tiles {
     Tiles(const Prepared& prepared, const SpikeGemmKernels& kernels, int64_t outputs)
         : p_(prepared.p),
           index_(prepared.index),
-          kernels_(kernels),
-          tables_(p_, kernels, outputs),
+          dense_(prepared.dense),
+          to_fixed_point_(kernels.to_fixed_point),
+          tables_(p_, dense_, outputs),
           tile_(8 * kMostOutputs * kLanes) {
         std::fill_n(row_, kLanes, 1.f);
     }
 
-    void begin(const Job& job) { tables_.build(p_, kernels_, job); }
+    void begin(const Job& job) { tables_.build(p_, to_fixed_point_, job); }
 
     // Currents [8][outputs][16].
     float* of(const Job& job, int64_t t, int64_t block) {
         const int64_t first_row = block * kLanes;
         if (p_.row_amplitude && t == 0)
             std::copy_n(p_.row_amplitude + first_row, std::min<int64_t>(kLanes, p_.rows - first_row), row_);
-        kernels_.accumulate(index_.at(t / 8, block), tables_.data(), tables_.unit, tables_.bias, row_, index_.blocks,
-                            static_cast<int>(job.outputs), tile_.data(), job.outputs * kLanes);
+        dense_.accumulate(index_.at(t / 8, block), tables_.data(), tables_.unit, tables_.bias, row_, index_.blocks,
+                          static_cast<int>(job.outputs), tile_.data(), job.outputs * kLanes);
         return tile_.data();
     }
 
   private:
     const SpikeGemmProblem& p_;
     const IndexWords& index_;
-    const SpikeGemmKernels& kernels_;
+    const DenseKernels& dense_;
+    const ToFixedPoint to_fixed_point_;
     Tables tables_;
     Aligned<float> tile_;
     float row_[kLanes];  // what the spikes of each row are worth
@@ -153,13 +179,15 @@ void for_each_tile(const std::vector<SpikeGemmProblem>& products, int threads, M
     const SpikeGemmKernels& kernels = *tile_kernels_here().spike_gemm;
     threads = std::max(threads, 1);
     std::deque<Prepared> prepared;
-    int64_t blocks = 0;
+    double share = 0;
+    int at_once = 1;
     for (const SpikeGemmProblem& product : products) {
         prepared.emplace_back(product, kernels, threads);
-        blocks += prepared.back().index.blocks;
+        share += prepared.back().share();
+        at_once = std::max(at_once, prepared.back().dense.outputs_at_once);
     }
     const SpikeGemmProblem& p = products[0];
-    const int64_t outputs = outputs_of_job(blocks * kTables * kernels.table_entries * int64_t{sizeof(int32_t)});
+    const int64_t outputs = outputs_of_job(share, at_once);
     const std::vector<Job> jobs = jobs_of(p, prepared[0].index.row_blocks, outputs, threads);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
@@ -197,9 +225,9 @@ void StoreCurrents::take(const Job& job, int64_t t, int64_t block, const float* 
     for (int64_t s = 0; s < std::min<int64_t>(8, p.timesteps - t); ++s, tile += job.outputs * kLanes) {
         float* out = p.current + (t + s) * p.step_stride + job.output * p.output_stride;
         int64_t n = 0;
-        if (rows.side_by_side) {
+        if (rows.side_by_side && rows.lanes == kLanes) {
             for (; n < job.outputs; ++n)
-                std::memcpy(out + n * p.output_stride + row[0], tile + n * kLanes, rows.lanes * sizeof(float));
+                std::memcpy(out + n * p.output_stride + row[0], tile + n * kLanes, kLanes * sizeof(float));
         } else if (p.output_stride == 1 && rows.lanes == kLanes) {
             for (; n + kLanes <= job.outputs; n += kLanes) {
                 float* to[kLanes];

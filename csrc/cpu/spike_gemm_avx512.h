@@ -13,7 +13,9 @@ namespace {
 // A table is the sums of all 32 patterns. All steps at once read it once from the L2 cache.
 constexpr int kTableEntries = 32, kOutputsAtOnce = 2, kStepsAtOnce = 8;
 
-void build_tables(const int32_t* fixed, int64_t blocks, int32_t* tables) {
+// Of an output: [blocks][4][kTableEntries].
+void build_tables(const int32_t* fixed, int64_t blocks, int64_t n, int32_t* tables) {
+    tables += n * blocks * kTables * kTableEntries;
     for (int64_t block = 0; block < blocks; ++block, fixed += kBlockInputs)
         for (int q = 0; q < kTables; ++q, tables += kTableEntries) {
             const auto where = [&](__mmask16 patterns, int j) {

@@ -22,23 +22,31 @@ struct EventWeights {
           bias(blocks * kEventOutputs) {
 #pragma omp parallel num_threads(threads) if (threads > 1)
         {
-            std::vector<int32_t> fixed(p.inputs);
+            std::vector<int32_t> fixed(kTogether * p.inputs);
             std::vector<float> values(p.inputs);
 #pragma omp for schedule(static)
-            for (int64_t block = 0; block < blocks; ++block)
-                for (int64_t n = 0; n < kEventOutputs; ++n) fill(p, kernels, block, n, values.data(), fixed.data());
+            for (int64_t output = 0; output < blocks * kEventOutputs; output += kTogether)
+                fill(p, kernels, output, values.data(), fixed.data());
         }
     }
 
-    void fill(const SpikeGemmProblem& p, const SpikeGemmKernels& kernels, int64_t block, int64_t n, float* values,
+    static constexpr int64_t kTogether = 16;  // outputs: a cache line of the weights of an input
+
+    void fill(const SpikeGemmProblem& p, const SpikeGemmKernels& kernels, int64_t output, float* values,
               int32_t* fixed) {
-        const int64_t output = block * kEventOutputs + n;
-        int32_t* to = weight.data() + block * p.inputs * kEventOutputs + n;
-        const bool exists = output < p.outputs;
-        unit[output] =
-            exists ? kernels.to_fixed_point(p.weight + output * p.inputs, p.amplitude, p.inputs, values, fixed) : 0.f;
-        bias[output] = exists && p.bias ? p.bias[output] : 0.f;
-        for (int64_t k = 0; k < p.inputs; ++k) to[k * kEventOutputs] = exists ? fixed[k] : 0;
+        for (int64_t n = 0; n < kTogether; ++n) {
+            int32_t* const of_output = fixed + n * p.inputs;
+            const int64_t from = output + n;
+            const bool exists = from < p.outputs;
+            unit[from] =
+                exists ? kernels.to_fixed_point(p.weight + from * p.inputs, p.amplitude, p.inputs, values, of_output)
+                       : 0.f;
+            bias[from] = exists && p.bias ? p.bias[from] : 0.f;
+            if (!exists) std::fill_n(of_output, p.inputs, 0);
+        }
+        int32_t* to = weight.data() + output / kEventOutputs * p.inputs * kEventOutputs + output % kEventOutputs;
+        for (int64_t k = 0; k < p.inputs; ++k, to += kEventOutputs)
+            for (int64_t n = 0; n < kTogether; ++n) to[n] = fixed[n * p.inputs + k];
     }
 
     const int64_t blocks;

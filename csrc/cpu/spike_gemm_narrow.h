@@ -15,7 +15,9 @@ namespace {
 // 256-bit register each.
 constexpr int kTableEntries = 16, kOutputsAtOnce = 4, kStepsAtOnce = 2;
 
-void build_tables(const int32_t* fixed, int64_t blocks, int32_t* tables) {
+// Of an output: [blocks][4][kTableEntries].
+void build_tables(const int32_t* fixed, int64_t blocks, int64_t n, int32_t* tables) {
+    tables += n * blocks * kTables * kTableEntries;
     for (int64_t block = 0; block < blocks; ++block, fixed += kBlockInputs)
         for (int q = 0; q < kTables; ++q, tables += kTableEntries)
             for (int pattern = 0; pattern < 8; ++pattern) {

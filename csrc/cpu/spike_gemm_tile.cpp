@@ -7,6 +7,18 @@
 #include <limits>
 
 #include "../core/neuron.h"
+
+namespace snn::SNN_ISA {
+namespace {
+
+// The Method of Four Russians: of a block of inputs, table q has inputs q, q + 4, q + 8, q + 12 and q + 16, and the
+// index bytes of the four tables share a 32-bit lane.
+constexpr int kTables = 4, kInputsPerTable = 5, kBlockInputs = kTables * kInputsPerTable;
+constexpr int kBlockIndex = 8 * kLanes;  // [step][lane]
+
+}  // namespace
+}  // namespace snn::SNN_ISA
+
 #if defined(__AVX512F__)
 #include "spike_gemm_avx512.h"
 #else
@@ -63,8 +75,8 @@ float to_fixed_point(const float* weight, const float* amplitude, int64_t inputs
     return 1 / power;
 }
 
-void interleave(const uint8_t* bytes, uint32_t* words) {
-    for (int j = 0; j < kInputsPerTable; ++j, bytes += kTables * kLanes, words += kLanes)
+void interleave(const uint8_t* bytes, int inputs, uint32_t* words) {
+    for (int k = 0; k < inputs; k += 4, bytes += 4 * kLanes, words += kLanes)
         for (int lane = 0; lane < kLanes; ++lane)
             words[lane] = uint32_t{bytes[lane]} | uint32_t{bytes[kLanes + lane]} << 8 |
                           uint32_t{bytes[2 * kLanes + lane]} << 16 | uint32_t{bytes[3 * kLanes + lane]} << 24;
@@ -77,7 +89,8 @@ SNN_FN void swap_bits(uint32_t& a, uint32_t& b, int shift, uint32_t mask) {
     a ^= different << shift;
 }
 
-// Every byte of the eight words is a row of an 8 x 8 bit matrix: three rounds of block swaps turn it over.
+// index[step][lane]: byte q has the spike of input 4 j + q in bit j, and so looks up table q. Every byte of the eight
+// words is a row of an 8 x 8 bit matrix: three rounds of block swaps turn it over.
 void transpose_bits(const uint32_t* words, uint32_t* index) {
     for (int lane = 0; lane < kLanes; ++lane) {
         uint32_t row[8];
@@ -121,8 +134,13 @@ void add_currents(const float* __restrict from, int64_t count, float* __restrict
 
 }  // namespace
 
-const SpikeGemmKernels spike_gemm_kernels = {kTableEntries,  to_fixed_point,   build_tables, interleave,
-                                             transpose_bits, accumulate,       add_spikes,   add_currents,
-                                             transpose,      accumulate_events};
+const SpikeGemmKernels spike_gemm_kernels = {
+    {kBlockInputs, kBlockIndex, kTables * kTableEntries, 1, 512 * 1024, transpose_bits, build_tables, accumulate},
+    to_fixed_point,
+    interleave,
+    add_spikes,
+    add_currents,
+    transpose,
+    accumulate_events};
 
 }  // namespace snn::SNN_ISA

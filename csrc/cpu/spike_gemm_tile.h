@@ -4,9 +4,10 @@
 // overflows. Their sums are exact, so every order of addition, every method and every instruction set gives the same
 // currents: the weights are rounded once, and the sum is when it becomes a float.
 //
-// The dense method is that of Four Russians with tables in registers: five inputs have 32 possible partial sums for an
-// output, which is two 512-bit registers, and a permute of the two looks up sixteen rows at once. So an output costs
-// one permute and one integer addition for 5 inputs x 16 rows, where a matrix product costs five fused multiply-adds.
+// The dense method has two forms. Every instruction set has that of Four Russians with tables in registers: five inputs
+// have 32 possible partial sums for an output, which is two 512-bit registers, and a permute of the two looks up
+// sixteen rows at once. So an output costs one permute and one integer addition for 5 inputs x 16 rows, where a matrix
+// product costs five fused multiply-adds. AMX multiplies bytes: see spike_gemm_amx.cpp.
 #pragma once
 
 #include <cstdint>
@@ -15,33 +16,28 @@
 
 namespace snn {
 
-constexpr int kLanes = 16;          // rows side by side in a register
-constexpr int kTables = 4;          // tables whose index bytes share a 32-bit lane
-constexpr int kInputsPerTable = 5;  // of a block of inputs, table q has inputs q, q + 4, q + 8, q + 12 and q + 16
-constexpr int kBlockInputs = kTables * kInputsPerTable;
-constexpr int kMostAtOnce = 4;           // outputs that are looked up side by side
-constexpr int kEventOutputs = 64;        // outputs that the event method carries in registers
-constexpr int kBlockIndex = 8 * kLanes;  // 32-bit words of index of a block of inputs: [step][lane]
-
-inline int64_t input_blocks(int64_t inputs) { return (inputs + kBlockInputs - 1) / kBlockInputs; }
+constexpr int kLanes = 16;  // rows side by side in a register
+constexpr int kMostBlockInputs = 64;
+constexpr int kMostAtOnce = 4;     // outputs that are looked up side by side
+constexpr int kMostOutputs = 64;   // of a tile of currents
+constexpr int kEventOutputs = 64;  // outputs that the event method carries in registers
 
 // fixed[k] = round(weight[k] * amplitude[k] / unit) for the returned unit, a power of two; NaN where a weight is not
 // finite, and then every current of the output is NaN. `amplitude` may be null.
 using ToFixedPoint = float (*)(const float* weight, const float* amplitude, int64_t inputs, float* scratch,
                                int32_t* fixed);
 
-// Partial sums of one output: fixed is [blocks][20], tables [blocks][4][table_entries], on 64-byte boundaries. What a
-// table holds depends on the instruction set.
-using BuildTables = void (*)(const int32_t* fixed, int64_t blocks, int32_t* tables);
-
 // word[j][lane] = the time-packed bytes of inputs 4 j .. 4 j + 3, from bytes[input][lane].
-using Interleave = void (*)(const uint8_t* bytes, uint32_t* words);
+using Interleave = void (*)(const uint8_t* bytes, int inputs, uint32_t* words);
 
-// index[step][lane] from word[5][lane]: byte q has the spike of input 4 j + q in bit j, and so looks up table q.
-using TransposeBits = void (*)(const uint32_t* words, uint32_t* index);
+// The index of a block of inputs, sixteen rows and eight steps from word[block_inputs / 4][lane].
+using BuildIndex = void (*)(const uint32_t* words, uint32_t* index);
 
-// current[s][n][lane] = bias[n] + unit[n] * row[lane] * sum for s < 8, n < outputs. Up to 3 bytes past the index are
-// read.
+// The tables of output n from fixed[blocks][block_inputs], among those of other outputs, on 64-byte boundaries.
+using BuildTables = void (*)(const int32_t* fixed, int64_t blocks, int64_t n, int32_t* tables);
+
+// current[s][n][lane] = bias[n] + unit[n] * row[lane] * sum for s < 8, n < outputs, at most kMostOutputs. Up to 3 bytes
+// past the index are read.
 using Accumulate = void (*)(const uint32_t* index, const int32_t* tables, const float* unit, const float* bias,
                             const float* row, int64_t blocks, int outputs, float* current, int64_t step_stride);
 
@@ -62,13 +58,24 @@ using AccumulateEvents = void (*)(const uint32_t* events, int64_t count, const i
 // The one for so many of the 64 outputs, or some more.
 using AccumulateEventsOf = AccumulateEvents (*)(int64_t outputs);
 
-struct SpikeGemmKernels {
-    int table_entries;
-    ToFixedPoint to_fixed_point;
+// A form of the dense method: what the inputs and weights of a block of inputs become, and their product.
+struct DenseKernels {
+    int block_inputs;     // a multiple of 4
+    int block_index;      // 32-bit words
+    int block_table;      // 32-bit words for an output
+    int outputs_at_once;  // tables are made for multiples of so many
+    int64_t cache_bytes;  // of the L2 cache for tables
+    BuildIndex build_index;
     BuildTables build_tables;
-    Interleave interleave;
-    TransposeBits transpose_bits;
     Accumulate accumulate;
+
+    int64_t blocks(int64_t inputs) const { return (inputs + block_inputs - 1) / block_inputs; }
+};
+
+struct SpikeGemmKernels {
+    DenseKernels dense;
+    ToFixedPoint to_fixed_point;
+    Interleave interleave;
     AddSpikes add_spikes;
     AddCurrents add_currents;
     Transpose transpose;
@@ -77,6 +84,9 @@ struct SpikeGemmKernels {
 
 namespace SNN_ISA {
 extern const SpikeGemmKernels spike_gemm_kernels;
+}
+namespace amx {
+extern const DenseKernels dense_kernels;
 }
 
 }  // namespace snn

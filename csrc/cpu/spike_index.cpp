@@ -42,37 +42,48 @@ uint32_t word_at(const uint8_t* bytes) {
 
 }  // namespace
 
-IndexWords::IndexWords(const SpikeGemmProblem& p, const SpikeGemmKernels& kernels, int threads)
-    : groups((p.timesteps + 7) / 8),
-      row_blocks((p.rows + kLanes - 1) / kLanes),
-      blocks(input_blocks(p.inputs)),
-      side_by_side_(inputs_side_by_side(p)),
-      words_(groups * row_blocks * blocks * kBlockIndex + 1) {  // one more: see Accumulate
-#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
-    for (int64_t job = 0; job < row_blocks * groups; ++job)
-        fill(p, kernels, p.bytes + job % groups * p.group_stride, job / groups * kLanes,
-             words_.data() + job * blocks * kBlockIndex);
+// word[j][lane] = inputs 4 j .. 4 j + 3 where a row's `count` inputs are neighbours in memory; zeros past the last.
+void gather_words(const uint8_t* bytes, const int64_t* lane_offset, int count, int inputs, uint32_t* words) {
+    const int whole = count / 4, rest = count % 4;
+    for (int lane = 0; lane < kLanes; ++lane) {
+        const uint8_t* from = bytes + lane_offset[lane];
+        uint32_t* to = words + lane;
+        for (int j = 0; j < whole; ++j) to[j * kLanes] = word_at(from + 4 * j);
+        for (int j = whole; j < inputs / 4; ++j) to[j * kLanes] = 0;
+        for (int i = 0; i < rest; ++i) to[whole * kLanes] |= uint32_t{from[4 * whole + i]} << (8 * i);
+    }
 }
 
-void IndexWords::fill(const SpikeGemmProblem& p, const SpikeGemmKernels& kernels, const uint8_t* bytes, int64_t row,
+IndexWords::IndexWords(const SpikeGemmProblem& p, Interleave interleave, const DenseKernels& dense, int threads)
+    : groups((p.timesteps + 7) / 8),
+      row_blocks((p.rows + kLanes - 1) / kLanes),
+      blocks(dense.blocks(p.inputs)),
+      dense_(dense),
+      side_by_side_(inputs_side_by_side(p)),
+      words_(groups * row_blocks * blocks * dense.block_index + 1) {  // one more: see Accumulate
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
+    for (int64_t job = 0; job < row_blocks * groups; ++job)
+        fill(p, interleave, p.bytes + job % groups * p.group_stride, job / groups * kLanes,
+             words_.data() + job * blocks * dense.block_index);
+}
+
+void IndexWords::fill(const SpikeGemmProblem& p, Interleave interleave, const uint8_t* bytes, int64_t row,
                       uint32_t* out) const {
+    const int inputs = dense_.block_inputs;
     int64_t lane_offset[kLanes];  // past the last row, that row again: nobody reads its sums
     for (int lane = 0; lane < kLanes; ++lane) lane_offset[lane] = p.row_offset[std::min(row + lane, p.rows - 1)];
     const GatherInput gather = gather_of(run_of(lane_offset));
-    for (int64_t k = 0; k < p.inputs; k += kBlockInputs, out += kBlockIndex) {
-        uint32_t words[kInputsPerTable * kLanes];
-        const int count = static_cast<int>(std::min<int64_t>(kBlockInputs, p.inputs - k));
-        if (side_by_side_ && count == kBlockInputs) {
-            for (int lane = 0; lane < kLanes; ++lane) {
-                const uint8_t* from = bytes + lane_offset[lane] + p.input_offset[k];
-                for (int j = 0; j < kInputsPerTable; ++j) words[j * kLanes + lane] = word_at(from + kTables * j);
-            }
+    for (int64_t k = 0; k < p.inputs; k += inputs, out += dense_.block_index) {
+        uint32_t words[kMostBlockInputs / 4 * kLanes];
+        const int count = static_cast<int>(std::min<int64_t>(inputs, p.inputs - k));
+        if (side_by_side_) {
+            gather_words(bytes + p.input_offset[k], lane_offset, count, inputs, words);
         } else {
-            uint8_t of_input[kBlockInputs * kLanes] = {};
+            uint8_t of_input[kMostBlockInputs * kLanes] = {};
             for (int i = 0; i < count; ++i) gather(bytes + p.input_offset[k + i], lane_offset, of_input + i * kLanes);
-            kernels.interleave(of_input, words);
+            interleave(of_input, inputs, words);
         }
-        kernels.transpose_bits(words, out);
+        dense_.build_index(words, out);
     }
 }
 

@@ -9,21 +9,22 @@
 
 namespace snn {
 
-// Index words of all rows: [block of 16 rows][byte group][block of 20 inputs][8 steps][16 rows].
+// What all rows have become for a form of the dense method: [block of 16 rows][byte group][block of inputs].
 class IndexWords {
   public:
-    IndexWords(const SpikeGemmProblem& problem, const SpikeGemmKernels& kernels, int threads);
+    IndexWords(const SpikeGemmProblem& problem, Interleave interleave, const DenseKernels& dense, int threads);
     const uint32_t* at(int64_t group, int64_t row_block) const {
-        return words_.data() + (row_block * groups + group) * blocks * kBlockIndex;
+        return words_.data() + (row_block * groups + group) * blocks * dense_.block_index;
     }
 
     const int64_t groups, row_blocks, blocks;
 
   private:
-    void fill(const SpikeGemmProblem& problem, const SpikeGemmKernels& kernels, const uint8_t* bytes, int64_t row,
+    void fill(const SpikeGemmProblem& problem, Interleave interleave, const uint8_t* bytes, int64_t row,
               uint32_t* out) const;
 
-    bool side_by_side_;
+    const DenseKernels& dense_;
+    const bool side_by_side_;
     Aligned<uint32_t> words_;
 };
 

@@ -26,7 +26,7 @@ Arguments = tuple[tuple, tuple[Tensor | None, ...]]  # of a product, and the ten
 # Below this share of ones the event method is the faster one, by instruction set: `python -m bench --experiment
 # density`. It needs enough outputs (of a group) to be worth collecting the spikes for; the overlapping windows of a
 # convolution share that work.
-EVENT_DENSITY = {"avx512": 0.08, "avx2": 0.24, "portable": 0.05}
+EVENT_DENSITY = {"amx": 0.05, "avx512": 0.08, "avx2": 0.24, "portable": 0.05}
 FEWEST_OUTPUTS, FEWEST_OF_WINDOWS = 128, 48
 # With fewer rows PyTorch's product is done before the packed ones have prepared the weights.
 FEWEST_ROWS = 8

@@ -1,0 +1,152 @@
+// The dense spike product on AMX's tiles of bytes: see spike_gemm_tile.h.
+//
+// A 32-bit weight is four bytes, and a spike is a byte of 0 or 1, so four products of bytes (AMX adds 64 of them to
+// each of 16 x 16 sums in one instruction) make the same exact sums as the tables of Four Russians do: modulo 2^32, to
+// which the sums belong, sum = sum_0 + 256 sum_1 + 256^2 sum_2 + 256^3 sum_3. That is 256 products a cycle, where
+// permutes make 80 and fused multiply-adds 32.
+#pragma GCC diagnostic ignored "-Wuninitialized"  // gcc 12's own headers
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "spike_gemm_tile.h"
+
+namespace snn::amx {
+namespace {
+
+constexpr int kLine = 64, kTileRows = 16, kTileBytes = kTileRows * kLine;
+constexpr int kBlockInputs = kLine;  // a line of weights: one byte of the four of as many inputs
+constexpr int kPairs = 2;            // of the bytes of a weight
+constexpr int kPairBytes = 2 * kTileBytes;
+constexpr int kMostBlocks = 10;  // of inputs, whose spikes at two steps, 20 KB, stay in the L1 cache
+constexpr int kSteps = 2;        // at once
+
+using Sum = int32_t[kTileRows * kLanes];
+
+// Eight tiles of 16 lines. A constant: gcc 12 believes that no more than 8 bytes of it are read.
+constexpr struct {
+    uint8_t palette = 1, start_row = 0, reserved[14] = {};
+    uint16_t line_bytes[16] = {kLine, kLine, kLine, kLine, kLine, kLine, kLine, kLine};
+    uint8_t lines[16] = {kTileRows, kTileRows, kTileRows, kTileRows, kTileRows, kTileRows, kTileRows, kTileRows};
+} kShape;
+static_assert(sizeof(kShape) == 64);
+
+// Gives this thread the tiles until it ends.
+class Tiles {
+  public:
+    Tiles() { _tile_loadconfig(&kShape); }
+    ~Tiles() { _tile_release(); }
+    Tiles(const Tiles&) = delete;
+    Tiles& operator=(const Tiles&) = delete;
+};
+
+// tables[16 outputs][pair][block][byte of the pair][output][input]
+void build_tables(const int32_t* fixed, int64_t blocks, int64_t n, int32_t* tables) {
+    uint8_t* to =
+        reinterpret_cast<uint8_t*>(tables) + n / kTileRows * kPairs * blocks * kPairBytes + n % kTileRows * kLine;
+    for (int64_t block = 0; block < blocks; ++block, fixed += kBlockInputs)
+        for (int byte = 0; byte < 4; ++byte) {
+            uint8_t* line = to + (byte / 2 * blocks + block) * kPairBytes + byte % 2 * kTileBytes;
+            for (int k = 0; k < kBlockInputs; ++k) line[k] = static_cast<uint8_t>(fixed[k] >> (8 * byte));
+        }
+}
+
+// The words are a tile: its line j has inputs 4 j .. 4 j + 3 of sixteen rows.
+void build_index(const uint32_t* words, uint32_t* index) { std::memcpy(index, words, kTileBytes); }
+
+// spikes[block][step][line] = 0 or 1 for each byte
+void expand(const uint8_t* index, int64_t blocks, int first_step, uint8_t (*spikes)[kSteps][kTileBytes]) {
+    for (int64_t block = 0; block < blocks; ++block)
+        for (int line = 0; line < kTileBytes; line += kLine, index += kLine) {
+            const __m512i packed = _mm512_load_si512(index);
+            for (int step = 0; step < kSteps; ++step)
+                _mm512_store_si512(spikes[block][step] + line,
+                                   _mm512_and_si512(_mm512_srl_epi16(packed, _mm_cvtsi32_si128(first_step + step)),
+                                                    _mm512_set1_epi8(1)));
+        }
+    asm volatile("" ::: "memory");  // gcc 12 does not know that tiles read memory
+}
+
+// sum[2 byte + step] of a pair of bytes, 16 outputs and two steps.
+template <bool Top>
+void multiply(const uint8_t* weights, const uint8_t (*spikes)[kSteps][kTileBytes], int64_t blocks, bool first,
+              Sum* sum) {
+    if (first) {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+    } else {
+        _tile_loadd(0, sum[0], kLine);
+        _tile_loadd(1, sum[1], kLine);
+        _tile_loadd(2, sum[2], kLine);
+        _tile_loadd(3, sum[3], kLine);
+    }
+    for (int64_t block = 0; block < blocks; ++block, weights += kPairBytes) {
+        _tile_loadd(4, weights, kLine);
+        _tile_loadd(6, spikes[block][0], kLine);
+        _tile_dpbuud(0, 4, 6);
+        _tile_loadd(7, spikes[block][1], kLine);
+        _tile_dpbuud(1, 4, 7);
+        _tile_loadd(5, weights + kTileBytes, kLine);
+        if (Top) {  // the byte with the sign
+            _tile_dpbsud(2, 5, 6);
+            _tile_dpbsud(3, 5, 7);
+        } else {
+            _tile_dpbuud(2, 5, 6);
+            _tile_dpbuud(3, 5, 7);
+        }
+    }
+    _tile_stored(0, sum[0], kLine);
+    _tile_stored(1, sum[1], kLine);
+    _tile_stored(2, sum[2], kLine);
+    _tile_stored(3, sum[3], kLine);
+}
+
+// Both steps of 16 outputs: current[s][n][lane].
+void finish(const Sum* sum, const float* unit, const float* bias, __m512 row, int outputs, float* current,
+            int64_t step_stride) {
+    for (int s = 0; s < kSteps; ++s, current += step_stride)
+        for (int n = 0; n < outputs; ++n) {
+            const auto part = [&](int byte) { return _mm512_load_si512(sum[byte * kSteps + s] + n * kLanes); };
+            __m512i total = part(3);
+            for (int byte = 2; byte >= 0; --byte) total = _mm512_add_epi32(_mm512_slli_epi32(total, 8), part(byte));
+            const __m512 factor = _mm512_mul_ps(_mm512_set1_ps(unit[n]), row);
+            const __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(total), factor);
+            _mm512_storeu_ps(current + n * kLanes, _mm512_add_ps(_mm512_set1_ps(bias[n]), product));
+        }
+}
+
+void accumulate(const uint32_t* index, const int32_t* tables, const float* unit, const float* bias, const float* row,
+                int64_t blocks, int outputs, float* current, int64_t step_stride) {
+    alignas(kLine) uint8_t spikes[kMostBlocks][kSteps][kTileBytes];
+    alignas(kLine) Sum sums[kMostOutputs / kTileRows][4 * kSteps];  // [byte][step]
+    const auto* bytes = reinterpret_cast<const uint8_t*>(index);
+    const auto* weights = reinterpret_cast<const uint8_t*>(tables);
+    const __m512 of_row = _mm512_loadu_ps(row);
+    const Tiles configured;
+    const int64_t chunks = (blocks + kMostBlocks - 1) / kMostBlocks;
+    for (int step = 0; step < 8; step += kSteps)
+        for (int64_t done = 0, chunk, c = 1; c <= chunks; ++c, done += chunk) {
+            chunk = c * blocks / chunks - done;
+            expand(bytes + done * kTileBytes, chunk, step, spikes);
+            for (int n = 0; n < outputs; n += kTileRows) {
+                const uint8_t* from = weights + (n / kTileRows * kPairs * blocks + done) * kPairBytes;
+                Sum* const sum = sums[chunks == 1 ? 0 : n / kTileRows];
+                multiply<false>(from, spikes, chunk, done == 0, sum);
+                multiply<true>(from + blocks * kPairBytes, spikes, chunk, done == 0, sum + 4);
+                if (c == chunks)
+                    finish(sum, unit + n, bias + n, of_row, std::min(kTileRows, outputs - n),
+                           current + step * step_stride + n * kLanes, step_stride);
+            }
+        }
+}
+
+}  // namespace
+
+const DenseKernels dense_kernels = {kBlockInputs, kTileBytes / 4, kBlockInputs, kTileRows,
+                                    1280 * 1024,  build_index,    build_tables, accumulate};
+
+}  // namespace snn::amx
