@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sanitized import TESTS, output_of
+from programs import TESTS, output_of
 
 triton = pytest.importorskip("triton", reason="triton is not installed")
 
@@ -28,7 +28,8 @@ def interpreted(file: str) -> int:
     In a process of its own: Triton reads TRITON_INTERPRET once, when a kernel is defined.
     """
     command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", TESTS / file)
-    summary = output_of(*command, TRITON_INTERPRET="1", BACKEND="triton").strip().splitlines()[-1]
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "BACKEND": "triton"}
+    summary = output_of(*command, environment=environment).strip().splitlines()[-1]
     assert "skipped" not in summary
     return int(re.search(r"(\d+) passed", summary)[1])
 

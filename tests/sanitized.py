@@ -6,35 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pybind11
 import pytest
 
+from programs import TESTS, cmake, configured, output_of
 from snn_kernels import _C
-
-TESTS = Path(__file__).parent
-BESIDE_PYTHON = Path(sys.executable).parent  # where pip put cmake and ninja
-
-
-def output_of(*command, cwd: Path | None = None, **environment: str) -> str:
-    done = subprocess.run(
-        list(map(str, command)),
-        cwd=cwd,
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-8000:]
-    return done.stdout
 
 
 def built(source: Path, build: Path, module: str, *options: str) -> Path:
     """The Python module that the CMake project builds."""
     preloaded()  # skips where nothing can be built
-    tools = (f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11.get_cmake_dir()}")
-    path = os.pathsep.join((str(BESIDE_PYTHON), os.environ["PATH"]))
-    output_of("cmake", "-S", source, "-B", build, "-G", "Ninja", *tools, *options, PATH=path)
-    output_of("cmake", "--build", build, PATH=path)
+    for done in (configured(source, build, *options), cmake("--build", build)):
+        assert done.returncode == 0, done.stdout[-8000:]
     (file,) = build.glob(f"{module}.*.so")
     return file
 
@@ -53,6 +35,12 @@ def preloaded() -> str:
     return " ".join(paths)
 
 
+def watched(**environment: str) -> dict[str, str]:
+    """The environment of a Python that loads kernels with the sanitizer."""
+    leaks_of_python = "detect_leaks=0"
+    return {**os.environ, "LD_PRELOAD": preloaded(), "ASAN_OPTIONS": leaks_of_python, **environment}
+
+
 def passed(*files: str, cwd: Path | None = None, **environment: str) -> int:
     """How many tests of the files pass; all have to that are not for a GPU. A package in ``cwd`` is the one tested."""
     found = "import sys, snn_kernels; " + (f"assert snn_kernels.__file__.startswith({str(cwd)!r}); " if cwd else "")
@@ -61,9 +49,7 @@ def passed(*files: str, cwd: Path | None = None, **environment: str) -> int:
         *("-q", "-s", "-p", "no:cacheprovider", "-m", "not gpu"),
         *(TESTS / file for file in files),
         cwd=cwd,
-        LD_PRELOAD=preloaded(),
-        ASAN_OPTIONS="detect_leaks=0",  # Python's own
-        **environment,
+        environment=watched(**environment),
     )
     summary = output.strip().splitlines()[-1]
     assert "skipped" not in summary or _C.isa == "portable"  # which has fewer methods

@@ -2,7 +2,8 @@
 
 import pytest
 
-from sanitized import TESTS, built, passed
+from programs import TESTS
+from sanitized import built, passed
 from snn_kernels import ACTIVATIONS
 
 

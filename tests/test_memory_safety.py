@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import snn_kernels
-from sanitized import TESTS, built, output_of, passed, preloaded
+from programs import TESTS, output_of
+from sanitized import built, passed, watched
 from snn_kernels import _C
 
 FILES = (
@@ -38,7 +39,7 @@ def beside(tmp_path_factory) -> Path:
 
 def test_the_kernels_of_the_copy_are_watched(beside):
     loaded = "from snn_kernels import _C; print(_C.__file__, _C.isa)"
-    where = output_of(sys.executable, "-c", loaded, cwd=beside, LD_PRELOAD=preloaded(), ASAN_OPTIONS="detect_leaks=0")
+    where = output_of(sys.executable, "-c", loaded, cwd=beside, environment=watched())
     assert where.startswith(str(beside))
     (module,) = (beside / "snn_kernels").glob("_C.*")
     assert b"__asan_report_store" in module.read_bytes()

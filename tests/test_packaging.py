@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
-import pybind11
 import pytest
 from packaging.requirements import Requirement
+
+from programs import configured, output_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -22,19 +22,6 @@ else:
 ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SHIPPED = {"snn_kernels": ROOT / "snn_kernels", "snn_convert": ROOT / "python" / "snn_convert"}
-BESIDE_PYTHON = Path(sys.executable).parent  # where pip put cmake and ninja
-
-
-def run(*command: str | Path, **kwargs) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kwargs
-    )
-
-
-def output_of(*command: str | Path, **kwargs) -> str:
-    done = run(*command, **kwargs)
-    assert done.returncode == 0, done.stdout
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +37,9 @@ def wheel(tmp_path_factory):
     (sdist,) = folder.glob("*.tar.gz")
     environment = {**os.environ, "SNN_KERNELS_CUDA": "0"}
     environment.pop("SNN_KERNELS_BUILD_DIR", None)
-    output_of(sys.executable, "-m", "pip", "wheel", sdist, "--no-deps", "-w", folder, cwd=folder, env=environment)
+    output_of(
+        sys.executable, "-m", "pip", "wheel", sdist, "--no-deps", "-w", folder, cwd=folder, environment=environment
+    )
     (built,) = folder.glob("*.whl")
     return built
 
@@ -82,17 +71,10 @@ def test_wheel_runs_outside_the_checkout(wheel, tmp_path):
         "import snn_convert, snn_kernels; print(snn_convert.__file__, snn_kernels.__file__);"
         "print(snn_kernels.backends()['cpu'].available, repr(snn_kernels._C.cuda_architectures))"
     )
-    found, state = output_of(sys.executable, "-c", code, cwd=tmp_path, env=environment).splitlines()
+    found, state = output_of(sys.executable, "-c", code, cwd=tmp_path, environment=environment).splitlines()
     assert found.count(str(site)) == 2
     assert state == "True ''"
-    assert "cpu" in output_of(site / "bin" / "snn-convert", "info", cwd=tmp_path, env=environment)
-
-
-def configured(build: Path, *options: str, environment: dict[str, str]) -> subprocess.CompletedProcess:
-    environment = environment | {"PATH": os.pathsep.join((str(BESIDE_PYTHON), environment["PATH"]))}
-    cmake = shutil.which("cmake", path=environment["PATH"])
-    tools = (f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11.get_cmake_dir()}")
-    return run(cmake, "-S", ROOT, "-B", build, "-G", "Ninja", *tools, *options, env=environment)
+    assert "cpu" in output_of(site / "bin" / "snn-convert", "info", cwd=tmp_path, environment=environment)
 
 
 @pytest.fixture
@@ -111,7 +93,7 @@ def configure(tmp_path):
     hints = ("CUDACXX", "CUDA_PATH", "CUDA_HOME", "CUDAToolkit_ROOT")
     environment = {name: value for name, value in os.environ.items() if name not in hints}
     environment["PATH"] = os.pathsep.join(path)
-    return lambda *options: configured(tmp_path / "build", *options, environment=environment)
+    return lambda *options: configured(ROOT, tmp_path / "build", *options, environment=environment)
 
 
 def test_cuda_asked_for_and_missing(configure):
@@ -141,7 +123,7 @@ def test_gpus_that_the_compiler_knows_are_built_for(tmp_path, known, built):
         f'#!/bin/sh\ncase $1 in --list-gpu-arch) printf "{answer}\\n";; *) exec {shutil.which("nvcc")} "$@";; esac\n'
     )
     compiler.chmod(0o755)
-    done = configured(tmp_path / "build", environment={**os.environ, "CUDACXX": str(compiler)})
+    done = configured(ROOT, tmp_path / "build", environment={**os.environ, "CUDACXX": str(compiler)})
     assert done.returncode == 0, done.stdout
     assert f'SNN_CUDA_ARCHITECTURES=\\"{built}\\"' in (tmp_path / "build" / "build.ninja").read_text()
 
