@@ -36,7 +36,7 @@ constexpr int64_t kFewestTileInputs = 64, kFewestTileOutputs = 16;
 
 const DenseKernels& dense_kernels_for(const SpikeGemmProblem& p) {
 #if defined(SNN_AMX_KERNELS)
-    if (isa_here() == Isa::amx && p.inputs >= kFewestTileInputs && p.outputs >= kFewestTileOutputs)
+    if (isa_here() == Isa::amx && !p.output_bytes && p.inputs >= kFewestTileInputs && p.outputs >= kFewestTileOutputs)
         return amx::dense_kernels;
 #endif
     (void)p;
@@ -68,8 +68,8 @@ class Tables {
     void build(const SpikeGemmProblem& p, ToFixedPoint to_fixed_point, const Job& job) {
         for (int64_t n = 0; n < job.outputs; ++n) {
             const int64_t output = job.output + n;
-            unit[n] =
-                to_fixed_point(p.weight + output * p.inputs, p.amplitude, p.inputs, values_.data(), fixed_.data());
+            const float* amplitude = p.amplitude && p.output_bytes ? p.amplitude + output * p.inputs : p.amplitude;
+            unit[n] = to_fixed_point(p.weight + output * p.inputs, amplitude, p.inputs, values_.data(), fixed_.data());
             bias[n] = p.bias ? p.bias[output] : 0.f;
             dense_.build_tables(fixed_.data(), blocks_, n, entries_.data());
         }
@@ -79,6 +79,7 @@ class Tables {
             dense_.build_tables(fixed_.data(), blocks_, n, entries_.data());
     }
     const int32_t* data() const { return entries_.data(); }
+    const int32_t* of_output(int64_t n) const { return data() + n * blocks_ * dense_.block_table; }
 
     float unit[kMostOutputs], bias[kMostOutputs];
 
@@ -145,6 +146,7 @@ class Tiles {
           dense_(prepared.dense),
           to_fixed_point_(kernels.to_fixed_point),
           tables_(p_, dense_, outputs),
+          words_(index_.blocks * dense_.block_index + 1),
           tile_(8 * kMostOutputs * kLanes) {
         std::fill_n(row_, kLanes, 1.f);
     }
@@ -156,8 +158,14 @@ class Tiles {
         const int64_t first_row = block * kLanes;
         if (p_.row_amplitude && t == 0)
             std::copy_n(p_.row_amplitude + first_row, std::min<int64_t>(kLanes, p_.rows - first_row), row_);
-        dense_.accumulate(index_.at(t / 8, block), tables_.data(), tables_.unit, tables_.bias, row_, index_.blocks,
-                          static_cast<int>(job.outputs), tile_.data(), job.outputs * kLanes);
+        if (!p_.output_bytes)
+            dense_.accumulate(index_.at(t / 8, block), tables_.data(), tables_.unit, tables_.bias, row_, index_.blocks,
+                              static_cast<int>(job.outputs), tile_.data(), job.outputs * kLanes);
+        for (int64_t n = 0; p_.output_bytes && n < job.outputs; ++n) {
+            index_.fill(t / 8, block, job.output + n, words_.data());
+            dense_.accumulate(words_.data(), tables_.of_output(n), tables_.unit + n, tables_.bias + n, row_,
+                              index_.blocks, 1, tile_.data() + n * kLanes, job.outputs * kLanes);
+        }
         return tile_.data();
     }
 
@@ -167,6 +175,7 @@ class Tiles {
     const DenseKernels& dense_;
     const ToFixedPoint to_fixed_point_;
     Tables tables_;
+    Aligned<uint32_t> words_;  // of the inputs that an output has of its own
     Aligned<float> tile_;
     float row_[kLanes];  // what the spikes of each row are worth
 };
@@ -329,6 +338,12 @@ void spike_gemm_groups_cpu(SpikeGemm product, const SpikeGemmProblem& first, con
         p.current += group * p.outputs * p.output_stride;
         product(p, its_threads);
     };
+    if (product == spike_gemm_dense_cpu && first.outputs == 1 && groups.bytes_stride) {
+        SpikeGemmProblem p = first;
+        p.outputs = groups.count;
+        p.output_bytes = groups.bytes_stride;
+        return product(p, threads);
+    }
     // The product has a parallel region of its own. Inside another one, even of a single thread, that would make and
     // end its threads at every call.
     if (groups.count == 1) return one_group(0, threads);

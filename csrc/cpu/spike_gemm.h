@@ -17,10 +17,11 @@ struct SpikeGemmProblem {
     int64_t timesteps, rows, inputs, taps, outputs;
     const uint8_t* bytes;
     int64_t group_stride;         // bytes between byte groups
+    int64_t output_bytes;         // from the inputs of an output to the next one's; 0 where all have the same
     const int64_t* row_offset;    // [rows]
     const int64_t* input_offset;  // [inputs]
     const float* weight;          // [outputs, inputs]
-    const float* amplitude;       // [inputs] or null
+    const float* amplitude;       // [inputs], or [outputs, inputs] where every output has its own; or null
     const float* row_amplitude;   // [rows] or null
     const float* bias;            // [outputs] or null
     // Element (t, row, n) at t * step_stride + current_row[row] + n * output_stride: where currents are written or,

@@ -58,17 +58,21 @@ IndexWords::IndexWords(const SpikeGemmProblem& p, Interleave interleave, const D
     : groups((p.timesteps + 7) / 8),
       row_blocks((p.rows + kLanes - 1) / kLanes),
       blocks(dense.blocks(p.inputs)),
+      problem_(p),
+      interleave_(interleave),
       dense_(dense),
       side_by_side_(inputs_side_by_side(p)),
-      words_(groups * row_blocks * blocks * dense.block_index + 1) {  // one more: see Accumulate
+      words_((p.output_bytes ? 0 : groups * row_blocks * blocks * dense.block_index) + 1) {  // one more: see Accumulate
+    if (p.output_bytes) return;
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
     for (int64_t job = 0; job < row_blocks * groups; ++job)
-        fill(p, interleave, p.bytes + job % groups * p.group_stride, job / groups * kLanes,
-             words_.data() + job * blocks * dense.block_index);
+        fill(job % groups, job / groups, 0, words_.data() + job * blocks * dense.block_index);
 }
 
-void IndexWords::fill(const SpikeGemmProblem& p, Interleave interleave, const uint8_t* bytes, int64_t row,
-                      uint32_t* out) const {
+void IndexWords::fill(int64_t group, int64_t row_block, int64_t output, uint32_t* out) const {
+    const SpikeGemmProblem& p = problem_;
+    const uint8_t* bytes = p.bytes + group * p.group_stride + output * p.output_bytes;
+    const int64_t row = row_block * kLanes;
     const int inputs = dense_.block_inputs;
     int64_t lane_offset[kLanes];  // past the last row, that row again: nobody reads its sums
     for (int lane = 0; lane < kLanes; ++lane) lane_offset[lane] = p.row_offset[std::min(row + lane, p.rows - 1)];
@@ -79,9 +83,10 @@ void IndexWords::fill(const SpikeGemmProblem& p, Interleave interleave, const ui
         if (side_by_side_) {
             gather_words(bytes + p.input_offset[k], lane_offset, count, inputs, words);
         } else {
-            uint8_t of_input[kMostBlockInputs * kLanes] = {};
+            uint8_t of_input[kMostBlockInputs * kLanes];
+            std::memset(of_input + count * kLanes, 0, (inputs - count) * kLanes);
             for (int i = 0; i < count; ++i) gather(bytes + p.input_offset[k + i], lane_offset, of_input + i * kLanes);
-            interleave(of_input, inputs, words);
+            interleave_(of_input, inputs, words);
         }
         dense_.build_index(words, out);
     }

@@ -9,7 +9,8 @@
 
 namespace snn {
 
-// What all rows have become for a form of the dense method: [block of 16 rows][byte group][block of inputs].
+// What all rows have become for a form of the dense method: [block of 16 rows][byte group][block of inputs]. Where every
+// output has inputs of its own nothing is kept: fill() makes what is needed next.
 class IndexWords {
   public:
     IndexWords(const SpikeGemmProblem& problem, Interleave interleave, const DenseKernels& dense, int threads);
@@ -17,12 +18,13 @@ class IndexWords {
         return words_.data() + (row_block * groups + group) * blocks * dense_.block_index;
     }
 
+    void fill(int64_t group, int64_t row_block, int64_t output, uint32_t* words) const;
+
     const int64_t groups, row_blocks, blocks;
 
   private:
-    void fill(const SpikeGemmProblem& problem, Interleave interleave, const uint8_t* bytes, int64_t row,
-              uint32_t* out) const;
-
+    const SpikeGemmProblem& problem_;
+    const Interleave interleave_;
     const DenseKernels& dense_;
     const bool side_by_side_;
     Aligned<uint32_t> words_;
