@@ -127,6 +127,23 @@ def test_windows_that_share_their_spikes(geometry, density, outputs, three_threa
     assert torch.equal(event, dense)
 
 
+@pytest.mark.parametrize("size", [(7, 6), (15, 12)])  # planes are put into tiles together, or one after the other
+@pytest.mark.parametrize("channels", [3, 70])
+def test_depthwise_convolution(size, channels, three_threads):
+    train, weight, bias = random_train(19, 3, channels, *size), random(channels, 1, 5, 3), random(channels)
+    geometry = {"padding": (2, 0), "groups": channels}
+    values = train.unpack().double().flatten(0, 1)
+    for amplitude in (None, random(channels, seed=3)):
+        scaled = weight.double() * (1 if amplitude is None else amplitude.double().reshape(-1, 1, 1, 1))
+        wanted = F.conv2d(values, scaled, bias.double(), **geometry).unflatten(0, (19, 3))
+        dense, event = (
+            sk.spike_conv2d(train, weight, bias, **geometry, amplitude=amplitude, method=method)
+            for method in ("dense", "event")
+        )
+        assert_like_a_float32_product(dense, wanted, 15)
+        assert torch.equal(event, dense)
+
+
 def test_a_convolution_of_no_channels():
     train, weight, bias = random_train(9, 3, 0, 9, 7), random(8, 0, 3, 2), random(8)
     for method in ("dense", "event"):  # PyTorch's own convolution drops the outputs

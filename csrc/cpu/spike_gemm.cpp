@@ -43,6 +43,10 @@ const DenseKernels& dense_kernels_for(const SpikeGemmProblem& p) {
     return tile_kernels_here().spike_gemm->dense;
 }
 
+// Positions from which on the channels of a depthwise convolution are better taken one after the other: each fills
+// pages of currents of its own.
+constexpr int64_t kSmallPlane = 128;
+
 std::vector<Job> jobs_of(const SpikeGemmProblem& p, int64_t row_blocks, int64_t outputs, int threads) {
     const int64_t output_blocks = (p.outputs + outputs - 1) / outputs;
     // Rows are split only as far as the outputs leave threads idle or unevenly loaded.
@@ -338,7 +342,8 @@ void spike_gemm_groups_cpu(SpikeGemm product, const SpikeGemmProblem& first, con
         p.current += group * p.outputs * p.output_stride;
         product(p, its_threads);
     };
-    if (product == spike_gemm_dense_cpu && first.outputs == 1 && groups.bytes_stride) {
+    const bool small_planes = first.output_stride < kSmallPlane && groups.bytes_stride;
+    if (product == spike_gemm_dense_cpu && first.outputs == 1 && small_planes) {
         SpikeGemmProblem p = first;
         p.outputs = groups.count;
         p.output_bytes = groups.bytes_stride;

@@ -9,8 +9,8 @@
 
 namespace snn {
 
-// What all rows have become for a form of the dense method: [block of 16 rows][byte group][block of inputs]. Where every
-// output has inputs of its own nothing is kept: fill() makes what is needed next.
+// What all rows have become for a form of the dense method: [block of 16 rows][byte group][block of inputs]. Where
+// every output has inputs of its own nothing is kept: fill() makes what is needed next.
 class IndexWords {
   public:
     IndexWords(const SpikeGemmProblem& problem, Interleave interleave, const DenseKernels& dense, int threads);
