@@ -81,6 +81,16 @@ class TestProducts:
         found = ratio(lambda: spikes @ weight.t(), lambda: sk.spike_linear(train, weight, method="dense"))
         assert found > 0.5, f"spike_linear is {found:.2f} times as fast as torch.mm"
 
+    @pytest.mark.skipif(C is not None and C.isa != "amx", reason="permutes are 1.7 times as fast as torch.mm here")
+    def test_tiles_of_bytes_against_torch_mm(self):
+        """4096 rows of 2048 inputs: 3.4 to 3.7 times as fast on a quiet machine."""
+        generator = torch.Generator().manual_seed(0)
+        spikes = (torch.rand(32, 128, 2048, generator=generator) < 0.47).float()
+        train, weight = sk.pack(spikes), torch.randn(512, 2048, generator=generator)
+        dense = spikes.flatten(0, 1)
+        found = ratio(lambda: dense @ weight.t(), lambda: sk.spike_linear(train, weight, method="dense"))
+        assert found > 2.2, f"spike_linear is {found:.2f} times as fast as torch.mm"
+
     def test_few_spikes_against_many(self):
         """The event method's work is proportional to the spikes."""
         _, spikes, weight = self.operands()

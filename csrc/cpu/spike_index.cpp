@@ -40,8 +40,6 @@ uint32_t word_at(const uint8_t* bytes) {
     return uint32_t{bytes[0]} | uint32_t{bytes[1]} << 8 | uint32_t{bytes[2]} << 16 | uint32_t{bytes[3]} << 24;
 }
 
-}  // namespace
-
 // word[j][lane] = inputs 4 j .. 4 j + 3 where a row's `count` inputs are neighbours in memory; zeros past the last.
 void gather_words(const uint8_t* bytes, const int64_t* lane_offset, int count, int inputs, uint32_t* words) {
     const int whole = count / 4, rest = count % 4;
@@ -53,6 +51,8 @@ void gather_words(const uint8_t* bytes, const int64_t* lane_offset, int count, i
         for (int i = 0; i < rest; ++i) to[whole * kLanes] |= uint32_t{from[4 * whole + i]} << (8 * i);
     }
 }
+
+}  // namespace
 
 IndexWords::IndexWords(const SpikeGemmProblem& p, Interleave interleave, const DenseKernels& dense, int threads)
     : groups((p.timesteps + 7) / 8),
