@@ -60,24 +60,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(names: Sequence[str], setting: Setting, path: Path, console: Console, resume: bool = False) -> None:
-    """Measure the experiments, each stored as soon as it is complete; then draw the file."""
-    if resume:
-        names = [name for name in names if name not in _measured(path)]
+    """Measure the experiments, each case stored as soon as it is measured; then draw the file."""
+    before = _measured(path, setting.size) if resume else []
+    unfinished = {row.experiment for row in before if row.machine.get("unfinished")}
+    names = [name for name in names if name in unfinished or name not in {row.experiment for row in before}]
     kept = keep_memory()
     ceiling = roofline.measured(setting.device, setting.size == "tiny")
     rounds, seconds = EFFORT[setting.size]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    where = {**machine(), "memory": "kept" if kept else "given back", "size": setting.size, **asdict(ceiling)}
     with Progress(*columns, console=console, transient=True) as progress:
         done = progress.add_task("experiments", total=len(names))
         for name in names:
             rows: list[Row] = []
             current = progress.add_task(name, total=None)
             for comparison in EXPERIMENTS[name].comparisons(setting):
-                rows += measure(name, comparison, ceiling, rounds, seconds)
+                found = [row for row in before if (row.experiment, row.case) == (name, comparison.case)]
+                if not found:
+                    found = measure(name, comparison, ceiling, rounds, seconds)
+                    for row in found:
+                        row.machine = {**where, "unfinished": True}
+                    store(path, found)
+                rows += found
                 progress.update(current, advance=1, description=f"{name}: {comparison.case}")
-            where = {**machine(), "memory": "kept" if kept else "given back", "size": setting.size, **asdict(ceiling)}
             for row in rows:
-                row.machine = where
+                row.machine.pop("unfinished", None)
             store(path, rows, whole=setting.size == "full")
             progress.remove_task(current)
             progress.advance(done)
@@ -85,14 +92,12 @@ def run(names: Sequence[str], setting: Setting, path: Path, console: Console, re
     console.print(f"{path}: {render(path)}")
 
 
-def _measured(path: Path) -> set[str]:
-    """Experiments that the file has of the source as it is now."""
+def _measured(path: Path, size: str) -> list[Row]:
+    """What the file has of the source as it is now. Of an experiment that was not finished the rows say so."""
     here = machine()
-    same = ("revision", "threads", "torch")
-    rows = load(path) if path.exists() else []
-    fresh = [not here["dirty"] and all(row.machine.get(key) == here[key] for key in same) for row in rows]
-    stale = {row.experiment for row, current in zip(rows, fresh) if not current or row.machine.get("dirty", True)}
-    return {row.experiment for row in rows} - stale
+    facts = {"dirty": False, "size": size, **{key: here[key] for key in ("revision", "threads", "torch")}}
+    rows = load(path) if path.exists() and not here["dirty"] else []
+    return [row for row in rows if facts.items() <= row.machine.items()]
 
 
 def _list(console: Console) -> None:

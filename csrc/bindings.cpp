@@ -28,10 +28,10 @@ using namespace snn;
 
 using NeuronArguments = decltype(arguments_of(neuron_problem));
 
-// timesteps, rows, inputs, taps, outputs, bytes, group_stride, row_offset, input_offset, weight, amplitude,
-// row_amplitude, bias
+// timesteps, rows, inputs, taps, outputs, bytes, group_stride, row_offset, input_offset, weight, weight_scale,
+// amplitude, row_amplitude, bias
 using SpikeGemmArguments = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, Address, int64_t, Address, Address,
-                                      Address, Address, Address, Address>;
+                                      Address, Address, Address, Address, Address>;
 using CurrentArgument =
     std::tuple<Address, int64_t, Address, int64_t>;  // data, step stride, row offsets, output stride
 using ResidualTrainArgument =
@@ -39,7 +39,7 @@ using ResidualTrainArgument =
 
 SpikeGemmProblem spike_gemm_problem(const SpikeGemmArguments& arguments, const CurrentArgument& current) {
     const auto& [timesteps, rows, inputs, taps, outputs, bytes, group_stride, row_offset, input_offset, weight,
-                 amplitude, row_amplitude, bias] = arguments;
+                 weight_scale, amplitude, row_amplitude, bias] = arguments;
     SpikeGemmProblem problem{};
     problem.timesteps = timesteps;
     problem.rows = rows;
@@ -51,6 +51,7 @@ SpikeGemmProblem spike_gemm_problem(const SpikeGemmArguments& arguments, const C
     problem.row_offset = pointer<const int64_t>(row_offset);
     problem.input_offset = pointer<const int64_t>(input_offset);
     problem.weight = pointer<const float>(weight);
+    problem.weight_scale = pointer<const float>(weight_scale);
     problem.amplitude = pointer<const float>(amplitude);
     problem.row_amplitude = pointer<const float>(row_amplitude);
     problem.bias = pointer<const float>(bias);

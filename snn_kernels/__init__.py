@@ -17,6 +17,7 @@ from .ops.signgd import signgd, signgd_binary, signgd_target
 from .ops.spike_gemm import spike_conv1d, spike_conv2d, spike_conv2d_signgd, spike_linear, spike_linear_signgd
 from .ops.subgradient import subgradient
 from .ops.vector import signgd_vector
+from .quantized_weight import QuantizedWeight, quantize_weight
 from .spike_train import SpikeTrain
 
 __version__ = _version("snn-kernels")
@@ -26,6 +27,7 @@ __all__ = [
     "Activation",
     "Backend",
     "NeuronState",
+    "QuantizedWeight",
     "SignGDNeuron",
     "SpikeTrain",
     "__version__",
@@ -37,6 +39,7 @@ __all__ = [
     "pack",
     "parallel_spikes",
     "parallel_spiking_neuron",
+    "quantize_weight",
     "schedules",
     "signgd",
     "signgd_binary",

@@ -14,6 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import snn_kernels as sk
 from cuda_kernels import kernels_of
 from snn_kernels.ops.spike_gemm.gpu import convolution, launcher
+from snn_kernels.ops.spike_gemm.synapses import Synapses
+from test_quantized_weight import extreme
 from test_spike_gemm import (
     FIELDS,
     GEOMETRIES,
@@ -96,6 +98,44 @@ def test_extreme_weights():
     everywhere = sk.pack(torch.ones(8, 1, 2))
     assert (sk.spike_linear(everywhere, torch.tensor([[float("inf"), 1.0]]), backend=BACKEND) == float("inf")).all()
     assert sk.spike_linear(everywhere, torch.tensor([[float("nan"), 1.0]]), backend=BACKEND).isnan().all()
+
+
+@pytest.mark.parametrize("method", ["dense", "event"])
+def test_weights_of_8_bits_give_the_currents_of_the_reference(method):
+    """To the bit, whatever the order of addition."""
+    options = {"amplitude": 0.3, "method": method, "backend": BACKEND}
+    for timesteps, rows, inputs, outputs in ((1, 1, 1, 1), (7, 3, 63, 17), (9, 70, 300, 33)):
+        train, bias = random_train(timesteps, rows, inputs), random(outputs)
+        for weight in (sk.quantize_weight(random(outputs, inputs)), extreme(outputs, inputs)):
+            wanted = sk.spike_linear(train, weight, bias, amplitude=0.3, backend="reference")
+            assert torch.equal(sk.spike_linear(train, weight, bias, **options), wanted)
+    for geometry in GEOMETRIES:
+        train = random_train(9, 2, 4, 7, 5)
+        weight = sk.quantize_weight(random(8, 4 // geometry.get("groups", 1), 3, 2))
+        wanted = sk.spike_conv2d(train, weight, random(8), **geometry, amplitude=0.3, backend="reference")
+        assert torch.equal(sk.spike_conv2d(train, weight, random(8), **geometry, **options), wanted)
+
+
+def test_fused_neurons_behind_weights_of_8_bits_are_those_of_the_reference():
+    """Their currents are."""
+    train, shortcut, eta = (
+        random_train(17, 5, 83),
+        random_train(17, 5, 21),
+        sk.schedules.Exponential(0.4, 0.9).table(17),
+    )
+    weight, bias = sk.quantize_weight(random(45, 83)), random(45)
+    for projection in ({}, {"residual": shortcut, "residual_weight": sk.quantize_weight(random(45, 21))}):
+        found, wanted = (
+            sk.spike_linear_signgd(train, weight, bias, eta, "relu", amplitude=0.7, **projection, backend=backend)
+            for backend in (BACKEND, "reference")
+        )
+        assert_same_neurons(found, wanted)
+    image, kernel = random_train(17, 2, 7, 6, 5), sk.quantize_weight(random(18, 7, 3, 3))
+    found, wanted = (
+        sk.spike_conv2d_signgd(image, kernel, None, eta, "relu", padding=1, backend=backend)
+        for backend in (BACKEND, "reference")
+    )
+    assert_same_neurons(found, wanted)
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
@@ -272,16 +312,14 @@ def test_ops_satisfy_torch():
     train, weight = random_train(9, 2, 3), random(4, 3)
     zero, one, eta = torch.zeros(()), torch.ones(()), sk.schedules.Exponential().table(9)
     ops, neuron = torch.ops.snn_kernels, (eta, one, zero, one, [], zero, "relu", BACKEND)
-    torch.library.opcheck(ops.spike_linear.default, (train.bytes, 9, weight, None, None, "dense", BACKEND))
+    torch.library.opcheck(ops.spike_linear.default, (train.bytes, 9, weight, *(None,) * 3, "dense", BACKEND))
     shapes = {"test_utils": ("test_schema", "test_faketensor")}
-    torch.library.opcheck(
-        ops.spike_linear_signgd.default, (train.bytes, 9, weight, None, None, None, None, None, *neuron), **shapes
-    )
+    torch.library.opcheck(ops.spike_linear_signgd.default, (train.bytes, 9, weight, *(None,) * 7, *neuron), **shapes)
     image, kernel = random_train(9, 2, 3, 4, 4), random(4, 3, 3, 3)
     geometry = ([1, 1], [1, 1], [1, 1], 1)
-    call = (image.bytes, 9, kernel, None, None, *geometry)
-    torch.library.opcheck(ops.spike_conv2d.default, (*call, "dense", BACKEND), **shapes)
-    fused = (*call[:5], None, None, None, *geometry, *neuron)
+    call = (image.bytes, 9, kernel, *(None,) * 3)
+    torch.library.opcheck(ops.spike_conv2d.default, (*call, *geometry, "dense", BACKEND), **shapes)
+    fused = (*call, *(None,) * 4, *geometry, *neuron)
     torch.library.opcheck(ops.spike_conv2d_signgd.default, fused, **shapes)
 
 
@@ -310,8 +348,7 @@ def test_a_call_is_two_launches_or_four(monkeypatch):
         launches.clear()
         out = torch.empty(9, 2, 2 + 2 * padding, 3 + 2 * padding, 20).permute(0, 1, 4, 2, 3)
         with Operations() as operations:
-            convolution(
-                BACKEND, "dense", train.bytes, 9, weight, bias, None, ([1, 1], [padding, padding], [1, 1]), 1, out
-            )
+            geometry = ([1, 1], [padding, padding], [1, 1])
+            convolution(BACKEND, "dense", train.bytes, 9, Synapses(weight, None, bias), None, geometry, 1, out)
         assert launches == ["prepare", "run"]
         assert operations.seen == copies

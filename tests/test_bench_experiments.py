@@ -18,7 +18,7 @@ from bench.libraries import flexsn, others
 from bench.networks import whole_network
 from bench.recipes import MORE
 from bench.results import load
-from bench.runner import Missing, Setting
+from bench.runner import Missing, Setting, measure
 from snn_convert import SpikingModel
 from snn_convert.demo.networks import NETWORKS
 from snn_kernels import schedules, signgd
@@ -117,14 +117,41 @@ def test_full_has_every_quick_case_and_more():
 
 def test_resuming_leaves_out_what_was_measured_of_this_source(tmp_path, monkeypatch):
     path, said = tmp_path / "x.json", io.StringIO()
-    assert _measured(path) == set()
+    assert _measured(path, "tiny") == []
     for dirty, revision, expected in ((False, "here", {"packing"}), (True, "here", set()), (False, "there", set())):
         facts = {"revision": "here", "dirty": False, "threads": 1, "torch": "2"}
         monkeypatch.setattr("bench.__main__.machine", lambda facts=facts: facts)
         run(["packing"], TINY, path, Console(file=said))
         now = facts | {"dirty": dirty, "revision": revision}
         monkeypatch.setattr("bench.__main__.machine", lambda now=now: now)
-        assert _measured(path) == expected
+        assert {row.experiment for row in _measured(path, "tiny")} == expected
+        assert _measured(path, "full") == []
+
+
+def test_an_interrupted_experiment_goes_on_behind_its_last_case(tmp_path, monkeypatch):
+    facts = {"revision": "here", "dirty": False, "threads": 1, "torch": "2"}
+    monkeypatch.setattr("bench.__main__.machine", lambda: dict(facts))
+    path, cases = tmp_path / "x.json", []
+
+    def until(last: int | None):
+        def counted(experiment, comparison, *options):
+            if len(cases) == last:
+                raise KeyboardInterrupt
+            cases.append(comparison.case)
+            return measure(experiment, comparison, *options)
+
+        monkeypatch.setattr("bench.__main__.measure", counted)
+
+    until(1)
+    with pytest.raises(KeyboardInterrupt):
+        run(["linear"], TINY, path, Console(file=io.StringIO()), resume=True)
+    assert {row.case for row in load(path)} == set(cases)
+    until(None)
+    for _ in range(2):  # the second time it is complete
+        run(["linear"], TINY, path, Console(file=io.StringIO()), resume=True)
+        assert len(set(cases)) == len(cases) == 2
+        assert {row.case for row in load(path)} == set(cases)
+        assert not any("unfinished" in row.machine for row in load(path))
 
 
 def test_libraries_that_cannot_be_imported_are_named(monkeypatch):

@@ -13,6 +13,7 @@ from snn_kernels import (
     SpikeTrain,
     backends,
     decode,
+    quantize_weight,
     schedules,
     signgd,
     signgd_vector,
@@ -136,6 +137,21 @@ def test_products_of_packed_trains(backend):
             fused, fused_state = spike_linear_signgd(*on_gpu, None, eta, "gelu", offset=0.5, backend=backend)
             assert torch.equal(fused.bytes, spikes.bytes)
             assert torch.equal(fused_state.v, state.v)
+
+
+def test_products_with_weights_of_8_bits_have_the_bits_of_the_cpu_kernel(backend):
+    """Their sums are exact, on tensor cores too, so fused neurons are the same."""
+    eta = schedules.Exponential(0.4, 0.9).table(33)
+    for rows, inputs, outputs in ((1, 7, 3), (100, 500, 33), (300, 3000, 256)):
+        train, weight, bias = random_train(33, rows, inputs), quantize_weight(seeded(outputs, inputs)), seeded(outputs)
+        on_gpu = SpikeTrain(train.bytes.cuda(), 33), weight.to("cuda"), bias.cuda()
+        wanted = spike_linear(train, weight, bias)
+        for method in ("dense", "event"):
+            assert torch.equal(spike_linear(*on_gpu, method=method, backend=backend).cpu(), wanted)
+        spikes, state = spike_linear_signgd(train, weight, bias, eta, "relu")
+        fused, fused_state = spike_linear_signgd(*on_gpu, eta.cuda(), "relu", backend=backend)
+        assert torch.equal(fused.bytes.cpu(), spikes.bytes)
+        assert torch.equal(fused_state.v.cpu(), state.v)
 
 
 def test_a_convolution_of_packed_trains(backend):

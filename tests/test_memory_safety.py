@@ -17,6 +17,7 @@ FILES = (
     "test_neuron_models.py",
     "test_spike_gemm.py",
     "test_spike_gemm_scaled.py",
+    "test_quantized_weight.py",
     "test_signgd_matmul.py",
     "test_signgd_vector.py",
     "test_decode.py",

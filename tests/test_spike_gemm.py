@@ -228,6 +228,9 @@ def products() -> list[torch.Tensor]:
     residuals = [{}, {"residual": shortcut, "residual_amplitude": random(45, seed=4)}, {"amplitude": random(37, 1)}]
     parts += [sk.spike_linear(train, weight, bias, amplitude=random(37, 1), method=m) for m in ("dense", "event")]
     parts += [sk.spike_linear_signgd(train, weight, bias, eta, "relu", **residual)[0].bytes for residual in residuals]
+    eighths, few = sk.quantize_weight(long), sk.quantize_weight(kernel)
+    parts += [sk.spike_linear(many, eighths, method=method) for method in ("dense", "event")]
+    parts += [sk.spike_conv2d(image, few, padding=1, method=method) for method in ("dense", "event")]
     return parts
 
 
@@ -466,22 +469,28 @@ def test_ops_satisfy_torch():
     train, weight, bias = random_train(9, 5, 12), random(20, 12), random(20)
     zero, one, eta = torch.zeros(()), torch.ones(()), sk.schedules.Exponential().table(9)
     ops, residual = torch.ops.snn_kernels, random_train(9, 5, 20)
-    torch.library.opcheck(ops.spike_linear.default, (train.bytes, 9, weight, bias, None, "dense", "cpu"))
+    torch.library.opcheck(ops.spike_linear.default, (train.bytes, 9, weight, None, bias, None, "dense", "cpu"))
     neuron = (eta, one, zero, one, [], zero, "relu", "cpu")
     of_row = torch.ones(1, 1).expand(5, 1)
-    torch.library.opcheck(ops.spike_linear.default, (train.bytes, 9, weight, bias, of_row, "dense", "cpu"))
+    torch.library.opcheck(ops.spike_linear.default, (train.bytes, 9, weight, None, bias, of_row, "dense", "cpu"))
     torch.library.opcheck(
-        ops.spike_linear_signgd.default, (train.bytes, 9, weight, bias, of_row, None, None, None, *neuron)
+        ops.spike_linear_signgd.default, (train.bytes, 9, weight, None, bias, of_row, None, None, None, None, *neuron)
     )
-    projected = (random_train(9, 5, 7).bytes, random(7), random(20, 7))
-    for added in ((None,) * 3, (residual.unpack(), None, None), (residual.bytes, random(20), None), projected):
-        torch.library.opcheck(ops.spike_linear_signgd.default, (train.bytes, 9, weight, bias, None, *added, *neuron))
+    projected = (random_train(9, 5, 7).bytes, random(7), random(20, 7), None)
+    for added in ((None,) * 4, (residual.unpack(), *(None,) * 3), (residual.bytes, random(20), None, None), projected):
+        torch.library.opcheck(
+            ops.spike_linear_signgd.default, (train.bytes, 9, weight, None, bias, None, *added, *neuron)
+        )
+    quantized = (*sk.quantize_weight(weight), bias)
+    torch.library.opcheck(ops.spike_linear.default, (train.bytes, 9, *quantized, None, "dense", "cpu"))
+    projected = (random_train(9, 5, 7).bytes, None, *sk.quantize_weight(random(20, 7)))
+    torch.library.opcheck(ops.spike_linear_signgd.default, (train.bytes, 9, *quantized, None, *projected, *neuron))
     image, kernel, residual = random_train(9, 2, 3, 5, 5), random(8, 3, 3, 3), random_train(9, 2, 8, 5, 5)
     geometry = ([1, 1], [1, 1], [1, 1], 1)
-    torch.library.opcheck(ops.spike_conv2d.default, (image.bytes, 9, kernel, None, None, *geometry, "dense", "cpu"))
-    for added in ((None,) * 3, (residual.bytes, random(8), None), (residual.bytes, None, random(8, 8))):
+    torch.library.opcheck(ops.spike_conv2d.default, (image.bytes, 9, kernel, *(None,) * 3, *geometry, "dense", "cpu"))
+    for added in ((None,) * 4, (residual.bytes, random(8), None, None), (residual.bytes, None, random(8, 8), None)):
         torch.library.opcheck(
-            ops.spike_conv2d_signgd.default, (image.bytes, 9, kernel, None, None, *added, *geometry, *neuron)
+            ops.spike_conv2d_signgd.default, (image.bytes, 9, kernel, *(None,) * 3, *added, *geometry, *neuron)
         )
 
 

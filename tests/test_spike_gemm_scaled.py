@@ -224,16 +224,16 @@ def test_instruction_sets_agree():
 def test_ops_satisfy_torch():
     train, image, ops = random_train(9, 5, 4, 12), random_train(9, 4, 3, 5, 5), torch.ops.snn_kernels
     zero, one, eta = torch.zeros(()), torch.ones(()), sk.schedules.Exponential().table(9)
-    neuron = (None, None, None, eta, one, zero, one, [], zero, "relu", "cpu")
+    neuron = (*(None,) * 4, eta, one, zero, one, [], zero, "relu", "cpu")
     for amplitude in (random(1, 4, 12), random(5, 4, 12)):
-        product = (train.bytes, 9, random(20, 12), random(20), amplitude)
+        product = (train.bytes, 9, random(20, 12), None, random(20), amplitude)
         torch.library.opcheck(ops.spike_linear.default, (*product, "auto", "cpu"))
         torch.library.opcheck(ops.spike_linear_signgd.default, (*product, *neuron))
     geometry = ([1, 1], [1, 1], [1, 1], 1)
     for amplitude in (random(1, 3, 5, 5), random(4, 3, 5, 5)):
-        product = (image.bytes, 9, random(16, 3, 3, 3), None, amplitude)
+        product = (image.bytes, 9, random(16, 3, 3, 3), None, None, amplitude)
         torch.library.opcheck(ops.spike_conv2d.default, (*product, *geometry, "auto", "cpu"))
-        torch.library.opcheck(ops.spike_conv2d_signgd.default, (*product, *neuron[:3], *geometry, *neuron[3:]))
+        torch.library.opcheck(ops.spike_conv2d_signgd.default, (*product, *neuron[:4], *geometry, *neuron[4:]))
 
 
 def test_weights_that_are_not_finite_reach_what_they_deliver_alone():

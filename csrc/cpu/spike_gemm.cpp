@@ -37,7 +37,7 @@ constexpr int64_t kFewestTileInputs = 64, kFewestTileOutputs = 16;
 const DenseKernels& dense_kernels_for(const SpikeGemmProblem& p) {
 #if defined(SNN_AMX_KERNELS)
     if (isa_here() == Isa::amx && !p.output_bytes && p.inputs >= kFewestTileInputs && p.outputs >= kFewestTileOutputs)
-        return amx::dense_kernels;
+        return p.weight_scale ? amx::byte_kernels : amx::dense_kernels;
 #endif
     (void)p;
     return tile_kernels_here().spike_gemm->dense;
@@ -72,8 +72,7 @@ class Tables {
     void build(const SpikeGemmProblem& p, ToFixedPoint to_fixed_point, const Job& job) {
         for (int64_t n = 0; n < job.outputs; ++n) {
             const int64_t output = job.output + n;
-            const float* amplitude = p.amplitude && p.output_bytes ? p.amplitude + output * p.inputs : p.amplitude;
-            unit[n] = to_fixed_point(p.weight + output * p.inputs, amplitude, p.inputs, values_.data(), fixed_.data());
+            unit[n] = fixed_weights(p, to_fixed_point, output, values_.data(), fixed_.data());
             bias[n] = p.bias ? p.bias[output] : 0.f;
             dense_.build_tables(fixed_.data(), blocks_, n, entries_.data());
         }
@@ -339,6 +338,7 @@ void spike_gemm_groups_cpu(SpikeGemm product, const SpikeGemmProblem& first, con
         SpikeGemmProblem p = first;
         p.bytes += group * groups.bytes_stride;
         p.weight += group * p.outputs * p.inputs;
+        if (p.weight_scale) p.weight_scale += group * p.outputs;
         if (p.amplitude) p.amplitude += group * p.inputs;
         if (p.bias) p.bias += group * p.outputs;
         p.current += group * p.outputs * p.output_stride;

@@ -9,7 +9,8 @@
 namespace snn {
 
 // current[t, row, n] = bias[n] + row_amplitude[row] * sum_k weight[n, k] * amplitude[k] * spike[t, row, k], the weights
-// in the fixed-point numbers of spike_gemm_tile.h.
+// in the fixed-point numbers of spike_gemm_tile.h; or, with weights of 8 bits, bias[n] + (weight_scale[n] *
+// row_amplitude[row]) * sum_k weight[n, k] * spike[t, row, k].
 // Row r's input k is the byte at bytes[row_offset[r] + input_offset[k]] of each byte group: strides of a linear map, or
 // the taps of a convolution window in a zero-padded image. Inputs are numbered [channel][tap], and their offset is the
 // channel's plus the tap's, 0 for the first; a linear map has one tap.
@@ -21,6 +22,7 @@ struct SpikeGemmProblem {
     const int64_t* row_offset;    // [rows]
     const int64_t* input_offset;  // [inputs]
     const float* weight;          // [outputs, inputs]
+    const float* weight_scale;    // [outputs] of weights that are whole numbers from -128 to 127, or null
     const float* amplitude;       // [inputs], or [outputs, inputs] where every output has its own; or null
     const float* row_amplitude;   // [rows] or null
     const float* bias;            // [outputs] or null

@@ -3,7 +3,7 @@
 // A 32-bit weight is four bytes, and a spike is a byte of 0 or 1, so four products of bytes (AMX adds 64 of them to
 // each of 16 x 16 sums in one instruction) make the same exact sums as the tables of Four Russians do: modulo 2^32, to
 // which the sums belong, sum = sum_0 + 256 sum_1 + 256^2 sum_2 + 256^3 sum_3. That is 256 products a cycle, where
-// permutes make 80 and fused multiply-adds 32.
+// permutes make 80 and fused multiply-adds 32. A weight of 8 bits is one byte, and there are 1024 products a cycle.
 #pragma GCC diagnostic ignored "-Wuninitialized"  // gcc 12's own headers
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
@@ -17,11 +17,10 @@ namespace snn::amx {
 namespace {
 
 constexpr int kLine = 64, kTileRows = 16, kTileBytes = kTileRows * kLine;
-constexpr int kBlockInputs = kLine;  // a line of weights: one byte of the four of as many inputs
-constexpr int kPairs = 2;            // of the bytes of a weight
-constexpr int kPairBytes = 2 * kTileBytes;
-constexpr int kMostBlocks = 10;  // of inputs, whose spikes at two steps, 20 KB, stay in the L1 cache
-constexpr int kSteps = 2;        // at once
+constexpr int kBlockInputs = kLine;         // a line of weights: one byte of as many inputs
+constexpr int kPairBytes = 2 * kTileBytes;  // tiles of weights go in pairs: two bytes, or two blocks of outputs
+constexpr int kMostBlocks = 10;             // of inputs, whose spikes at two steps, 20 KB, stay in the L1 cache
+constexpr int kSteps = 2;                   // at once
 
 using Sum = int32_t[kTileRows * kLanes];
 
@@ -42,13 +41,24 @@ class Tiles {
     Tiles& operator=(const Tiles&) = delete;
 };
 
-// tables[16 outputs][pair][block][byte of the pair][output][input]
+// How weights of so many bytes become pairs of tiles: of 4 bytes, two pairs have those of 16 outputs; of one byte, a
+// pair has 32 outputs.
+template <int Bytes>
+struct Pairs {
+    static constexpr int kCount = (Bytes + 1) / 2;
+    static constexpr int kOutputs = 2 * kCount / Bytes * kTileRows;
+};
+
+// tables[kOutputs outputs][pair][block][tile of the pair][output][input]
+template <int Bytes>
 void build_tables(const int32_t* fixed, int64_t blocks, int64_t n, int32_t* tables) {
+    using P = Pairs<Bytes>;
     uint8_t* to =
-        reinterpret_cast<uint8_t*>(tables) + n / kTileRows * kPairs * blocks * kPairBytes + n % kTileRows * kLine;
+        reinterpret_cast<uint8_t*>(tables) + n / P::kOutputs * P::kCount * blocks * kPairBytes + n % kTileRows * kLine;
     for (int64_t block = 0; block < blocks; ++block, fixed += kBlockInputs)
-        for (int byte = 0; byte < 4; ++byte) {
-            uint8_t* line = to + (byte / 2 * blocks + block) * kPairBytes + byte % 2 * kTileBytes;
+        for (int byte = 0; byte < Bytes; ++byte) {
+            const int64_t tile = byte + n % P::kOutputs / kTileRows;
+            uint8_t* line = to + (tile / 2 * blocks + block) * kPairBytes + tile % 2 * kTileBytes;
             for (int k = 0; k < kBlockInputs; ++k) line[k] = static_cast<uint8_t>(fixed[k] >> (8 * byte));
         }
 }
@@ -69,8 +79,8 @@ void expand(const uint8_t* index, int64_t blocks, int first_step, uint8_t (*spik
     asm volatile("" ::: "memory");  // gcc 12 does not know that tiles read memory
 }
 
-// sum[2 byte + step] of a pair of bytes, 16 outputs and two steps.
-template <bool Top>
+// sum[2 tile + step] of a pair of tiles and two steps. The last byte of a weight has the sign.
+template <bool FirstHasSign, bool SecondHasSign>
 void multiply(const uint8_t* weights, const uint8_t (*spikes)[kSteps][kTileBytes], int64_t blocks, bool first,
               Sum* sum) {
     if (first) {
@@ -87,11 +97,16 @@ void multiply(const uint8_t* weights, const uint8_t (*spikes)[kSteps][kTileBytes
     for (int64_t block = 0; block < blocks; ++block, weights += kPairBytes) {
         _tile_loadd(4, weights, kLine);
         _tile_loadd(6, spikes[block][0], kLine);
-        _tile_dpbuud(0, 4, 6);
         _tile_loadd(7, spikes[block][1], kLine);
-        _tile_dpbuud(1, 4, 7);
+        if (FirstHasSign) {
+            _tile_dpbsud(0, 4, 6);
+            _tile_dpbsud(1, 4, 7);
+        } else {
+            _tile_dpbuud(0, 4, 6);
+            _tile_dpbuud(1, 4, 7);
+        }
         _tile_loadd(5, weights + kTileBytes, kLine);
-        if (Top) {  // the byte with the sign
+        if (SecondHasSign) {
             _tile_dpbsud(2, 5, 6);
             _tile_dpbsud(3, 5, 7);
         } else {
@@ -105,24 +120,28 @@ void multiply(const uint8_t* weights, const uint8_t (*spikes)[kSteps][kTileBytes
     _tile_stored(3, sum[3], kLine);
 }
 
-// Both steps of 16 outputs: current[s][n][lane].
+// Both steps of up to 16 outputs from sum[byte][step]: current[s][n][lane].
+template <int Bytes>
 void finish(const Sum* sum, const float* unit, const float* bias, __m512 row, int outputs, float* current,
             int64_t step_stride) {
     for (int s = 0; s < kSteps; ++s, current += step_stride)
         for (int n = 0; n < outputs; ++n) {
             const auto part = [&](int byte) { return _mm512_load_si512(sum[byte * kSteps + s] + n * kLanes); };
-            __m512i total = part(3);
-            for (int byte = 2; byte >= 0; --byte) total = _mm512_add_epi32(_mm512_slli_epi32(total, 8), part(byte));
+            __m512i total = part(Bytes - 1);
+            for (int byte = Bytes - 2; byte >= 0; --byte)
+                total = _mm512_add_epi32(_mm512_slli_epi32(total, 8), part(byte));
             const __m512 factor = _mm512_mul_ps(_mm512_set1_ps(unit[n]), row);
             const __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(total), factor);
             _mm512_storeu_ps(current + n * kLanes, _mm512_add_ps(_mm512_set1_ps(bias[n]), product));
         }
 }
 
+template <int Bytes>
 void accumulate(const uint32_t* index, const int32_t* tables, const float* unit, const float* bias, const float* row,
                 int64_t blocks, int outputs, float* current, int64_t step_stride) {
+    using P = Pairs<Bytes>;
     alignas(kLine) uint8_t spikes[kMostBlocks][kSteps][kTileBytes];
-    alignas(kLine) Sum sums[kMostOutputs / kTileRows][4 * kSteps];  // [byte][step]
+    alignas(kLine) Sum sums[kMostOutputs / P::kOutputs][P::kCount][2 * kSteps];  // [tile][step]
     const auto* bytes = reinterpret_cast<const uint8_t*>(index);
     const auto* weights = reinterpret_cast<const uint8_t*>(tables);
     const __m512 of_row = _mm512_loadu_ps(row);
@@ -132,21 +151,30 @@ void accumulate(const uint32_t* index, const int32_t* tables, const float* unit,
         for (int64_t done = 0, chunk, c = 1; c <= chunks; ++c, done += chunk) {
             chunk = c * blocks / chunks - done;
             expand(bytes + done * kTileBytes, chunk, step, spikes);
-            for (int n = 0; n < outputs; n += kTileRows) {
-                const uint8_t* from = weights + (n / kTileRows * kPairs * blocks + done) * kPairBytes;
-                Sum* const sum = sums[chunks == 1 ? 0 : n / kTileRows];
-                multiply<false>(from, spikes, chunk, done == 0, sum);
-                multiply<true>(from + blocks * kPairBytes, spikes, chunk, done == 0, sum + 4);
-                if (c == chunks)
-                    finish(sum, unit + n, bias + n, of_row, std::min(kTileRows, outputs - n),
-                           current + step * step_stride + n * kLanes, step_stride);
+            for (int n = 0; n < outputs; n += P::kOutputs) {
+                const uint8_t* from = weights + (n / P::kOutputs * P::kCount * blocks + done) * kPairBytes;
+                auto* const sum = sums[chunks == 1 ? 0 : n / P::kOutputs];
+                if constexpr (Bytes == 1) {
+                    multiply<true, true>(from, spikes, chunk, done == 0, sum[0]);
+                } else {
+                    multiply<false, false>(from, spikes, chunk, done == 0, sum[0]);
+                    multiply<false, true>(from + blocks * kPairBytes, spikes, chunk, done == 0, sum[1]);
+                }
+                if (c < chunks) continue;
+                for (int m = n; m < std::min(n + P::kOutputs, outputs); m += kTileRows)
+                    finish<Bytes>(sum[0] + (m - n) / kTileRows * kSteps, unit + m, bias + m, of_row,
+                                  std::min(kTileRows, outputs - m), current + step * step_stride + m * kLanes,
+                                  step_stride);
             }
         }
 }
 
 }  // namespace
 
-const DenseKernels dense_kernels = {kBlockInputs, kTileBytes / 4, kBlockInputs, kTileRows,
-                                    1280 * 1024,  build_index,    build_tables, accumulate};
+template <int Bytes>
+constexpr DenseKernels kernels = {kBlockInputs, kTileBytes / 4, kBlockInputs / 4 * Bytes, Pairs<Bytes>::kOutputs,
+                                  1280 * 1024,  build_index,    build_tables<Bytes>,      accumulate<Bytes>};
+
+const DenseKernels dense_kernels = kernels<4>, byte_kernels = kernels<1>;
 
 }  // namespace snn::amx

@@ -38,9 +38,7 @@ struct EventWeights {
             int32_t* const of_output = fixed + n * p.inputs;
             const int64_t from = output + n;
             const bool exists = from < p.outputs;
-            unit[from] =
-                exists ? kernels.to_fixed_point(p.weight + from * p.inputs, p.amplitude, p.inputs, values, of_output)
-                       : 0.f;
+            unit[from] = exists ? fixed_weights(p, kernels.to_fixed_point, from, values, of_output) : 0.f;
             bias[from] = exists && p.bias ? p.bias[from] : 0.f;
             if (!exists) std::fill_n(of_output, p.inputs, 0);
         }

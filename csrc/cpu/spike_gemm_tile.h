@@ -86,7 +86,7 @@ namespace SNN_ISA {
 extern const SpikeGemmKernels spike_gemm_kernels;
 }
 namespace amx {
-extern const DenseKernels dense_kernels;
+extern const DenseKernels dense_kernels, byte_kernels;  // byte_kernels: of whole weights
 }
 
 }  // namespace snn

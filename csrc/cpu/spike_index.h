@@ -9,6 +9,18 @@
 
 namespace snn {
 
+// The fixed-point weights of an output and their unit; `scratch` has room for as many floats.
+inline float fixed_weights(const SpikeGemmProblem& p, ToFixedPoint to_fixed_point, int64_t output, float* scratch,
+                           int32_t* fixed) {
+    const float* const weight = p.weight + output * p.inputs;
+    if (p.weight_scale) {
+        for (int64_t k = 0; k < p.inputs; ++k) fixed[k] = static_cast<int32_t>(weight[k]);
+        return p.weight_scale[output];
+    }
+    const float* amplitude = p.amplitude && p.output_bytes ? p.amplitude + output * p.inputs : p.amplitude;
+    return to_fixed_point(weight, amplitude, p.inputs, scratch, fixed);
+}
+
 // What all rows have become for a form of the dense method: [block of 16 rows][byte group][block of inputs]. Where
 // every output has inputs of its own nothing is kept: fill() makes what is needed next.
 class IndexWords {

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...layout import empty_steps
+from ...quantized_weight import QuantizedWeight
 from ...spike_train import SpikeTrain
 from . import gpu
 from .checks import (
@@ -24,13 +25,14 @@ from .fused import spike_conv2d_signgd, spike_linear_signgd
 from .reference import convolution_reference, linear_reference
 from .rows import convolution_shape
 from .scaled import scaled_convolution, scaled_linear, write_currents
+from .synapses import Synapses
 
 __all__ = ["spike_conv1d", "spike_conv2d", "spike_conv2d_signgd", "spike_linear", "spike_linear_signgd"]
 
 
 def spike_linear(
     train: SpikeTrain,
-    weight: Tensor,
+    weight: Tensor | QuantizedWeight,
     bias: Tensor | None = None,
     *,
     amplitude: Tensor | float | None = None,
@@ -43,11 +45,11 @@ def spike_linear(
 
     Args:
         train: ``T`` steps of shape ``[*batch, K]``.
-        weight: ``[N, K]`` float32, float16 or bfloat16.
+        weight: ``[N, K]`` float32, float16 or bfloat16, or a :class:`~snn_kernels.QuantizedWeight`, of 8 bits.
         bias: ``[N]`` or ``None``.
         amplitude: what a spike is worth: a number, or ``[K]``, one for each input, which are folded into the weights;
             or one for each row, ``[*batch, 1]`` or what broadcasts to it, by which the sum is multiplied; or one for
-            each neuron, ``[*batch, K]`` or what broadcasts to it.
+            each neuron, ``[*batch, K]`` or what broadcasts to it. With weights of 8 bits not one for each input.
         method: ``dense`` (sums of five inputs looked up in registers, or AMX's tiles), ``event`` (only the weights of
             inputs that fire are read), ``unpack`` (PyTorch's own product of the dense spikes) or ``auto``: ``unpack``
             for fewer than 8 rows; else ``event`` for at least 128 outputs (48 of a convolution with windows) where less
@@ -69,18 +71,21 @@ def spike_linear(
         ``2**-39`` of the largest weight of the output, and float32 ones (or an amplitude for each input) as the sum of
         two, up to that and ``2**-23`` of the weight itself, the size of a rounding of one float32 addition.
 
+        With weights of 8 bits, and no amplitude or a number, ``current[n] = bias[n] + (scale[n] * amplitude) * sum`` of
+        an exact sum (up to ``2**17`` inputs): the same currents, bit for bit, by every method on every backend.
+
     Raises:
         TypeError, ValueError: an argument that does not fit; it is named.
     """
-    amplitude = checked_linear(train, weight, bias, amplitude)
+    synapses, amplitude = checked_linear(train, weight, bias, amplitude)
     backend = choose_product(method, backend, train.device)
     check_method(method, backend, amplitude, feature_dim=-1)
-    return torch.ops.snn_kernels.spike_linear(train.bytes, train.timesteps, weight, bias, amplitude, method, backend)
+    return torch.ops.snn_kernels.spike_linear(train.bytes, train.timesteps, *synapses, amplitude, method, backend)
 
 
 def spike_conv2d(
     train: SpikeTrain,
-    weight: Tensor,
+    weight: Tensor | QuantizedWeight,
     bias: Tensor | None = None,
     stride: int | Sequence[int] = 1,
     padding: int | Sequence[int] = 0,
@@ -95,7 +100,7 @@ def spike_conv2d(
 
     Args:
         train: ``T`` steps of shape ``[B, C, H, W]``.
-        weight: ``[N, C / groups, kh, kw]`` float32, float16 or bfloat16.
+        weight: ``[N, C / groups, kh, kw]``, as in :func:`spike_linear`.
         bias: ``[N]`` or ``None``.
         stride, padding, dilation, groups: as in ``torch.nn.functional.conv2d``.
         amplitude: what a spike is worth: a number, ``[C]``, or one for each neuron: ``[C, H, W]``, ``[B, C, H, W]`` or
@@ -109,17 +114,19 @@ def spike_conv2d(
     Raises:
         TypeError, ValueError: an argument that does not fit; it is named.
     """
-    amplitude, geometry = checked_convolution(train, weight, bias, amplitude, stride, padding, dilation, groups)
+    synapses, amplitude, geometry = checked_convolution(
+        train, weight, bias, amplitude, stride, padding, dilation, groups
+    )
     backend = choose_product(method, backend, train.device)
     check_method(method, backend, amplitude, feature_dim=1, groups=groups)
     return torch.ops.snn_kernels.spike_conv2d(
-        train.bytes, train.timesteps, weight, bias, amplitude, *geometry, groups, method, backend
+        train.bytes, train.timesteps, *synapses, amplitude, *geometry, groups, method, backend
     )
 
 
 def spike_conv1d(
     train: SpikeTrain,
-    weight: Tensor,
+    weight: Tensor | QuantizedWeight,
     bias: Tensor | None = None,
     stride: int = 1,
     padding: int = 0,
@@ -138,27 +145,34 @@ def spike_conv1d(
         amplitude = amplitude.unsqueeze(-2)
     geometry = ((1, stride), (0, padding), (1, dilation))
     options = {"amplitude": amplitude, "method": method, "backend": backend}
-    return spike_conv2d(flat, weight.unsqueeze(-2), bias, *geometry, groups, **options).squeeze(-2)
+    if isinstance(weight, QuantizedWeight):
+        weight = QuantizedWeight(weight.values.unsqueeze(-2), weight.scale)
+    else:
+        weight = weight.unsqueeze(-2)
+    return spike_conv2d(flat, weight, bias, *geometry, groups, **options).squeeze(-2)
 
 
 torch.library.define(
     "snn_kernels::spike_linear",
-    "(Tensor bytes, int timesteps, Tensor weight, Tensor? bias, Tensor? amplitude, str method, str backend) -> Tensor",
+    "(Tensor bytes, int timesteps, Tensor weight, Tensor? weight_scale, Tensor? bias, Tensor? amplitude, str method, "
+    "str backend) -> Tensor",
 )
 torch.library.define(
     "snn_kernels::spike_conv2d",
-    "(Tensor bytes, int timesteps, Tensor weight, Tensor? bias, Tensor? amplitude, int[] stride, int[] padding, "
-    "int[] dilation, int groups, str method, str backend) -> Tensor",
+    "(Tensor bytes, int timesteps, Tensor weight, Tensor? weight_scale, Tensor? bias, Tensor? amplitude, "
+    "int[] stride, int[] padding, int[] dilation, int groups, str method, str backend) -> Tensor",
 )
 
 
 @torch.library.register_fake("snn_kernels::spike_linear")
-def _linear_fake(bytes, timesteps, weight, bias, amplitude, method, backend):
+def _linear_fake(bytes, timesteps, weight, weight_scale, bias, amplitude, method, backend):
     return bytes.new_empty((timesteps, *bytes.shape[1:-1], weight.shape[0]), dtype=torch.float32)
 
 
 @torch.library.register_fake("snn_kernels::spike_conv2d")
-def _conv2d_fake(bytes, timesteps, weight, bias, amplitude, stride, padding, dilation, groups, method, backend):
+def _conv2d_fake(
+    bytes, timesteps, weight, weight_scale, bias, amplitude, stride, padding, dilation, groups, method, backend
+):
     size = convolution_shape(bytes.shape[-2:], weight.shape[-2:], stride, padding, dilation)
     return _empty_currents(bytes, (timesteps, bytes.shape[1], weight.shape[0], *size), amplitude, backend)
 
@@ -174,45 +188,47 @@ def _scaled(method: str, amplitude: Tensor, timesteps: int, bytes: Tensor, weigh
 
 
 @torch.library.impl("snn_kernels::spike_linear", "CompositeExplicitAutograd")
-def _linear(bytes, timesteps, weight, bias, amplitude, method, backend):
+def _linear(bytes, timesteps, weight, weight_scale, bias, amplitude, method, backend):
+    synapses = Synapses(weight, weight_scale, bias)
     of_neuron = is_by_neuron(amplitude, feature_dim=-1)
     if of_neuron and backend == "cpu" and _scaled(method, amplitude, timesteps, bytes, weight):
-        out = _linear_fake(bytes, timesteps, weight, bias, amplitude, method, backend)
+        out = _linear_fake(bytes, timesteps, *synapses, amplitude, method, backend)
         if out.numel():
-            write_currents(scaled_linear(bytes, timesteps, weight, bias, amplitude), out)
+            write_currents(scaled_linear(bytes, timesteps, synapses, amplitude), out)
         return out
     if backend == "reference" or of_neuron:
-        return linear_reference(bytes, timesteps, weight, bias, amplitude).contiguous()
+        return linear_reference(bytes, timesteps, synapses, amplitude).contiguous()
     if backend in GPU_BACKENDS:
-        return gpu.linear(backend, method, bytes, timesteps, weight, bias, amplitude)
+        return gpu.linear(backend, method, bytes, timesteps, synapses, amplitude)
     rows = bytes.shape[1:-1].numel()
     method = resolve_method(method, bytes, timesteps, rows, weight)
     if method == "unpack":
-        return linear_reference(bytes, timesteps, weight, bias, amplitude).contiguous()
-    return linear_cpu(bytes, timesteps, weight, bias, amplitude, method)
+        return linear_reference(bytes, timesteps, synapses, amplitude).contiguous()
+    return linear_cpu(bytes, timesteps, synapses, amplitude, method)
 
 
 @torch.library.impl("snn_kernels::spike_conv2d", "CompositeExplicitAutograd")
-def _conv2d(bytes, timesteps, weight, bias, amplitude, stride, padding, dilation, groups, method, backend):
-    geometry = (stride, padding, dilation)
+def _conv2d(bytes, timesteps, weight, weight_scale, bias, amplitude, stride, padding, dilation, groups, *how):
+    (method, backend), geometry = how, (stride, padding, dilation)
+    synapses = Synapses(weight, weight_scale, bias)
     if is_by_neuron(amplitude, feature_dim=1):
         if backend == "cpu" and _scaled(method, amplitude, timesteps, bytes, weight, groups):
-            out = _conv2d_fake(bytes, timesteps, weight, bias, amplitude, *geometry, groups, method, backend)
-            product = scaled_convolution(bytes, timesteps, weight, bias, amplitude, geometry)
+            out = _conv2d_fake(bytes, timesteps, *synapses, amplitude, *geometry, groups, method, backend)
+            product = scaled_convolution(bytes, timesteps, synapses, amplitude, geometry)
             if out.numel():
                 write_currents(product, out.permute(0, 1, 3, 4, 2))
             return out
-        current = convolution_reference(bytes, timesteps, weight, bias, amplitude, *geometry, groups)
+        current = convolution_reference(bytes, timesteps, synapses, amplitude, *geometry, groups)
         return _empty_currents(bytes, current.shape, amplitude, backend).copy_(current)
     if backend == "reference":
-        return convolution_reference(bytes, timesteps, weight, bias, amplitude, *geometry, groups).contiguous()
+        return convolution_reference(bytes, timesteps, synapses, amplitude, *geometry, groups).contiguous()
     size = torch.Size(convolution_shape(bytes.shape[-2:], weight.shape[-2:], *geometry))
     if backend in GPU_BACKENDS:
         out = _empty_currents(bytes, (timesteps, bytes.shape[1], weight.shape[0], *size), amplitude, backend)
-        gpu.convolution(backend, method, bytes, timesteps, weight, bias, amplitude, geometry, groups, out)
+        gpu.convolution(backend, method, bytes, timesteps, synapses, amplitude, geometry, groups, out)
         return out
     rows = bytes.shape[1] * size.numel()
     method = resolve_method(method, bytes, timesteps, rows, weight, groups)
     if method == "unpack":
-        return convolution_reference(bytes, timesteps, weight, bias, amplitude, *geometry, groups).contiguous()
-    return convolution_cpu(bytes, timesteps, weight, bias, amplitude, *geometry, groups, method)
+        return convolution_reference(bytes, timesteps, synapses, amplitude, *geometry, groups).contiguous()
+    return convolution_cpu(bytes, timesteps, synapses, amplitude, geometry, groups, method)

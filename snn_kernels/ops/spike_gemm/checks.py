@@ -9,18 +9,21 @@ from torch import Tensor
 
 from ...backends import choose
 from ...checks import checked_field, kind
+from ...quantized_weight import QuantizedWeight
 from ...spike_train import SpikeTrain
 from .rows import convolution_shape
+from .synapses import Synapses
 
 __all__ = [
     "GPU_BACKENDS",
     "METHODS",
     "check_method",
-    "checked_amplitude",
     "checked_convolution",
     "checked_linear",
+    "checked_weight",
     "choose_product",
     "features_last",
+    "folded_amplitude",
     "is_by_neuron",
     "is_by_row",
     "pair",
@@ -32,13 +35,17 @@ GPU_METHODS = ("auto", "dense", "event")
 WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
-def checked_linear(train: SpikeTrain, weight: Tensor, bias: Tensor | None, amplitude: Tensor | float | None):
+def checked_linear(
+    train: SpikeTrain, weight: Tensor | QuantizedWeight, bias: Tensor | None, amplitude: Tensor | float | None
+) -> tuple[Synapses, Tensor | None]:
     """Check the arguments of a linear map; the amplitude as ``[K]``, ``[*batch, 1]``, ``[1 or B, *rest, K]`` or
     ``None``."""
-    _check_product(train, weight, bias, ndim=2)
+    synapses = _checked_synapses(train, weight, bias, ndim=2)
     if train.bytes.ndim < 2 or train.shape[-1] != weight.shape[1]:
-        raise ValueError(f"weight: expected [N, K] for a train of shape {tuple(train.shape)}, got {kind(weight)}")
-    return checked_amplitude("amplitude", amplitude, train.shape, -1, train.device)
+        given = kind(synapses.weight)
+        raise ValueError(f"weight: expected [N, K] for a train of shape {tuple(train.shape)}, got {given}")
+    amplitude, scale = folded_amplitude("amplitude", amplitude, synapses.scale, train.shape, -1, train.device)
+    return synapses._replace(scale=scale), amplitude
 
 
 def is_by_row(amplitude: Tensor | None) -> bool:
@@ -73,39 +80,76 @@ def check_method(method: str, backend: str, amplitude: Tensor | None, feature_di
 
 def checked_convolution(
     train: SpikeTrain,
-    weight: Tensor,
+    weight: Tensor | QuantizedWeight,
     bias: Tensor | None,
     amplitude: Tensor | float | None,
     stride: int | Sequence[int],
     padding: int | Sequence[int],
     dilation: int | Sequence[int],
     groups: int,
-) -> tuple[Tensor | None, list[list[int]]]:
+) -> tuple[Synapses, Tensor | None, list[list[int]]]:
     """Check the arguments of a convolution; the amplitude as ``[C]``, ``[1 or B, C, H, W]`` or ``None``, and the
     geometry as pairs."""
-    _check_product(train, weight, bias, ndim=4)
+    synapses = _checked_synapses(train, weight, bias, ndim=4)
+    given = kind(synapses.weight)
     if train.bytes.ndim != 5:
         raise ValueError(f"train: expected shape [B, C, H, W], got {tuple(train.shape)}")
     channels, outputs = train.shape[1], weight.shape[0]
     if groups < 1 or outputs % groups or weight.shape[1] * groups != channels:
         raise ValueError(
-            f"weight: expected [N, {channels} / groups, kh, kw], N a multiple of groups={groups}, got {kind(weight)}"
+            f"weight: expected [N, {channels} / groups, kh, kw], N a multiple of groups={groups}, got {given}"
         )
     geometry = [pair(value) for value in (stride, padding, dilation)]
     if min(convolution_shape(train.shape[2:], weight.shape[2:], *geometry)) < 1:
-        raise ValueError(f"weight: its window does not fit into a train of shape {tuple(train.shape)}: {kind(weight)}")
-    return checked_amplitude("amplitude", amplitude, train.shape, 1, train.device), geometry
+        raise ValueError(f"weight: its window does not fit into a train of shape {tuple(train.shape)}: {given}")
+    amplitude, scale = folded_amplitude("amplitude", amplitude, synapses.scale, train.shape, 1, train.device)
+    return synapses._replace(scale=scale), amplitude, geometry
 
 
-def _check_product(train: SpikeTrain, weight: Tensor, bias: Tensor | None, ndim: int) -> None:
+def _checked_synapses(train: SpikeTrain, weight: Tensor | QuantizedWeight, bias: Tensor | None, ndim: int) -> Synapses:
     if not isinstance(train, SpikeTrain):
         raise TypeError(f"train: expected a SpikeTrain, got {type(train).__name__}")
-    if not isinstance(weight, Tensor) or weight.dtype not in WEIGHT_DTYPES:
-        raise TypeError(f"weight: expected a float32, float16 or bfloat16 tensor, got {kind(weight)}")
-    if weight.ndim != ndim or weight.device != train.device:
-        raise ValueError(f"weight: expected {ndim} dimensions on {train.device}, got {kind(weight)}")
-    if bias is not None and (bias.shape != weight.shape[:1] or bias.device != train.device):
-        raise ValueError(f"bias: expected shape ({weight.shape[0]},) on {train.device}, got {kind(bias)}")
+    values, scale = checked_weight("weight", weight)
+    if values.ndim != ndim or values.device != train.device:
+        raise ValueError(f"weight: expected {ndim} dimensions on {train.device}, got {kind(values)}")
+    if bias is not None and (bias.shape != values.shape[:1] or bias.device != train.device):
+        raise ValueError(f"bias: expected shape ({values.shape[0]},) on {train.device}, got {kind(bias)}")
+    return Synapses(values, scale, bias)
+
+
+def checked_weight(name: str, weight: Tensor | QuantizedWeight) -> tuple[Tensor, Tensor | None]:
+    """Values and, of a :class:`QuantizedWeight`, their scale."""
+    if not isinstance(weight, QuantizedWeight):
+        if not isinstance(weight, Tensor) or weight.dtype not in WEIGHT_DTYPES:
+            given = kind(weight)
+            raise TypeError(f"{name}: expected a float32, float16 or bfloat16 tensor or a QuantizedWeight, got {given}")
+        return weight, None
+    values, scale = weight
+    if values.dtype != torch.int8 or scale.dtype != torch.float32:
+        raise TypeError(f"{name}: expected int8 values and a float32 scale, got {values.dtype} and {scale.dtype}")
+    if scale.shape != values.shape[:1] or scale.device != values.device:
+        raise ValueError(f"{name}: expected a scale for each output of {kind(values)}, got {kind(scale)}")
+    return weight
+
+
+def folded_amplitude(
+    name: str,
+    amplitude: Tensor | float | None,
+    scale: Tensor | None,
+    shape: Sequence[int],
+    feature_dim: int,
+    device: torch.device,
+) -> tuple[Tensor | None, Tensor | None]:
+    """``checked_amplitude`` and the scale of the weights, which with weights of 8 bits has a number in it."""
+    checked = checked_amplitude(name, amplitude, shape, feature_dim, device)
+    if scale is None or checked is None or checked.ndim > 1:
+        return checked, scale
+    if isinstance(amplitude, Tensor) and amplitude.numel() != 1:
+        raise ValueError(
+            f"{name}: expected a number, or one for each row or neuron, with a QuantizedWeight, whose inputs have no "
+            f"scale of their own; got {kind(amplitude)}"
+        )
+    return None, scale * (amplitude.float().reshape(()) if isinstance(amplitude, Tensor) else amplitude)
 
 
 def choose_product(method: str, backend: str | None, device: torch.device) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor
 from ...backends import C
 from .checks import is_by_row
 from .rows import Rows, convolution_rows, convolution_shape, linear_rows
+from .synapses import Synapses
 
 __all__ = [
     "Arguments",
@@ -58,55 +59,52 @@ def _density(bytes: Tensor, timesteps: int) -> float:
 
 
 def product_arguments(
-    rows: Rows, timesteps: int, weight: Tensor, bias: Tensor | None, amplitude: Tensor | None, groups: int = 1
+    rows: Rows, timesteps: int, synapses: Synapses, amplitude: Tensor | None, groups: int = 1
 ) -> Arguments:
     """The arguments of ``spike_gemm_problem`` in csrc/bindings.cpp, and the tensors whose addresses they hold.
 
-    ``weight`` is ``[N, C / groups, ...]``; ``amplitude`` is ``[C]``, one for the inputs of a channel, or one for each
+    The weight is ``[N, C / groups, ...]``; ``amplitude`` is ``[C]``, one for the inputs of a channel, or one for each
     row. With groups the arguments are those of the first.
     """
-    taps = weight.shape[2:].numel()
-    weight = weight.float().flatten(1).contiguous()
-    bias = None if bias is None else bias.float().contiguous()
+    taps = synapses.weight.shape[2:].numel()
+    weight, scale, bias = synapses.values(), *synapses.floats()
     of_row = None
     if is_by_row(amplitude):
         of_row, amplitude = amplitude.flatten().contiguous(), None
     if amplitude is not None:
-        amplitude = amplitude.repeat_interleave(groups * weight.shape[1] // max(amplitude.numel(), 1))
+        amplitude = amplitude.repeat_interleave(groups * weight[:1].numel() // max(amplitude.numel(), 1))
     arguments = (
         timesteps,
         rows.row.numel(),
         rows.input.numel(),
         taps,
-        weight.shape[0] // groups,
+        synapses.outputs // groups,
         rows.bytes.data_ptr(),
         rows.bytes.stride(0),
         rows.row.data_ptr(),
         rows.input.data_ptr(),
         weight.data_ptr(),
+        0 if scale is None else scale.data_ptr(),
         0 if amplitude is None else amplitude.data_ptr(),
         0 if of_row is None else of_row.data_ptr(),
         0 if bias is None else bias.data_ptr(),
     )
-    return arguments, (*rows, weight, bias, amplitude, of_row)
+    return arguments, (*rows, weight, scale, bias, amplitude, of_row)
 
 
-def linear_arguments(
-    bytes: Tensor, timesteps: int, weight: Tensor, bias: Tensor | None, amplitude: Tensor | None
-) -> Arguments:
-    return product_arguments(linear_rows(bytes), timesteps, weight, bias, amplitude)
+def linear_arguments(bytes: Tensor, timesteps: int, synapses: Synapses, amplitude: Tensor | None) -> Arguments:
+    return product_arguments(linear_rows(bytes), timesteps, synapses, amplitude)
 
 
 def convolution_arguments(
     bytes: Tensor,
     timesteps: int,
-    weight: Tensor,
-    bias: Tensor | None,
+    synapses: Synapses,
     amplitude: Tensor | None,
     geometry: Sequence[Sequence[int]],
 ) -> Arguments:
-    rows = convolution_rows(bytes, weight.shape[1], weight.shape[-2:], *geometry)
-    return product_arguments(rows, timesteps, weight, bias, amplitude)
+    _, channels, *kernel = synapses.weight.shape
+    return product_arguments(convolution_rows(bytes, channels, kernel, *geometry), timesteps, synapses, amplitude)
 
 
 def _empty_currents(*shape: int) -> Tensor:
@@ -123,36 +121,32 @@ def _product(
     C.spike_gemm_cpu(method, arguments, current, groups, torch.get_num_threads())
 
 
-def linear_cpu(
-    bytes: Tensor, timesteps: int, weight: Tensor, bias: Tensor | None, amplitude: Tensor | None, method: str
-) -> Tensor:
-    out = _empty_currents(timesteps, *bytes.shape[1:-1], weight.shape[0])
+def linear_cpu(bytes: Tensor, timesteps: int, synapses: Synapses, amplitude: Tensor | None, method: str) -> Tensor:
+    out = _empty_currents(timesteps, *bytes.shape[1:-1], synapses.outputs)
     if out.numel():
         rows = linear_rows(bytes)
-        row_out = torch.arange(rows.row.numel()) * weight.shape[0]
-        _product(product_arguments(rows, timesteps, weight, bias, amplitude), out, row_out, 1, method)
+        row_out = torch.arange(rows.row.numel()) * synapses.outputs
+        _product(product_arguments(rows, timesteps, synapses, amplitude), out, row_out, 1, method)
     return out
 
 
 def convolution_cpu(
     bytes: Tensor,
     timesteps: int,
-    weight: Tensor,
-    bias: Tensor | None,
+    synapses: Synapses,
     amplitude: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
+    geometry: Sequence[Sequence[int]],
     groups: int,
     method: str,
 ) -> Tensor:
-    size = convolution_shape(bytes.shape[-2:], weight.shape[-2:], stride, padding, dilation)
-    out = _empty_currents(timesteps, bytes.shape[1], weight.shape[0], *size)
+    _, channels, *kernel = synapses.weight.shape
+    size = convolution_shape(bytes.shape[-2:], kernel, *geometry)
+    out = _empty_currents(timesteps, bytes.shape[1], synapses.outputs, *size)
     if not out.numel():
         return out
     area = size[0] * size[1]
     row_out = (torch.arange(out.shape[1]).unsqueeze(1) * out.stride(1) + torch.arange(area)).reshape(-1)
-    rows = convolution_rows(bytes, weight.shape[1], weight.shape[-2:], stride, padding, dilation)
-    product = product_arguments(rows, timesteps, weight, bias, amplitude, groups)
-    _product(product, out, row_out, area, method, (groups, weight.shape[1] * rows.bytes.stride(2)))
+    rows = convolution_rows(bytes, channels, kernel, *geometry)
+    product = product_arguments(rows, timesteps, synapses, amplitude, groups)
+    _product(product, out, row_out, area, method, (groups, channels * rows.bytes.stride(2)))
     return out

@@ -12,6 +12,7 @@ from ...activations import ActivationSpec, resolve
 from ...backends import C, choose
 from ...checks import checked_eta, checked_field
 from ...layout import Order, empty_steps
+from ...quantized_weight import QuantizedWeight
 from ...spike_train import SpikeTrain, groups_of
 from ..neuron import run_neuron
 from ..neuron.extension import neuron_arguments
@@ -23,6 +24,7 @@ from .cpu import Arguments, convolution_arguments, linear_arguments, takes_scale
 from .residual import Residual, checked_residual
 from .rows import convolution_shape
 from .scaled import scaled_convolution, scaled_linear
+from .synapses import Synapses
 
 __all__ = ["spike_conv2d_signgd", "spike_linear_signgd"]
 
@@ -32,7 +34,7 @@ POINTS = ([1, 1], [0, 0], [1, 1])  # stride, padding and dilation of a projectio
 
 def spike_linear_signgd(
     train: SpikeTrain,
-    weight: Tensor,
+    weight: Tensor | QuantizedWeight,
     bias: Tensor | None,
     eta: Tensor,
     activation: ActivationSpec,
@@ -40,7 +42,7 @@ def spike_linear_signgd(
     amplitude: Field | None = None,
     residual: Tensor | SpikeTrain | None = None,
     residual_amplitude: Field | None = None,
-    residual_weight: Tensor | None = None,
+    residual_weight: Tensor | QuantizedWeight | None = None,
     offset: Field = 1.0,
     x0: Field = 0.0,
     scale: Field = 1.0,
@@ -75,21 +77,20 @@ def spike_linear_signgd(
     Raises:
         TypeError, ValueError: an argument that does not fit; it is named.
     """
-    amplitude = checked_linear(train, weight, bias, amplitude)
-    shape = (*train.shape[:-1], weight.shape[0])
-    residual, residual_amplitude = checked_residual(residual, residual_amplitude, train, shape, -1, residual_weight)
+    synapses, amplitude = checked_linear(train, weight, bias, amplitude)
+    shape = (*train.shape[:-1], synapses.outputs)
+    added = checked_residual(residual, residual_amplitude, train, shape, -1, residual_weight)
     neuron = _checked_neuron(train, shape, eta, activation, offset, x0, scale, v0, state)
     backend = choose(backend, train.device)
     bytes, x, v = torch.ops.snn_kernels.spike_linear_signgd(
-        *(train.bytes, train.timesteps, weight, bias, amplitude, residual, residual_amplitude, residual_weight),
-        *(*neuron, backend),
+        train.bytes, train.timesteps, *synapses, amplitude, *added, *neuron, backend
     )
     return SpikeTrain(bytes, train.timesteps), NeuronState(x, v)
 
 
 def spike_conv2d_signgd(
     train: SpikeTrain,
-    weight: Tensor,
+    weight: Tensor | QuantizedWeight,
     bias: Tensor | None,
     eta: Tensor,
     activation: ActivationSpec,
@@ -101,7 +102,7 @@ def spike_conv2d_signgd(
     amplitude: Field | None = None,
     residual: Tensor | SpikeTrain | None = None,
     residual_amplitude: Field | None = None,
-    residual_weight: Tensor | None = None,
+    residual_weight: Tensor | QuantizedWeight | None = None,
     offset: Field = 1.0,
     x0: Field = 0.0,
     scale: Field = 1.0,
@@ -114,15 +115,16 @@ def spike_conv2d_signgd(
     ``[B, C, H, W]`` to ``[B, N, H', W']``; in memory the neurons lie channel by channel, on ``cuda`` and ``triton``
     and with an amplitude for each neuron channels last. With ``groups`` above 1 the two ops run apart.
     """
-    amplitude, geometry = checked_convolution(train, weight, bias, amplitude, stride, padding, dilation, groups)
+    synapses, amplitude, geometry = checked_convolution(
+        train, weight, bias, amplitude, stride, padding, dilation, groups
+    )
     size = convolution_shape(train.shape[2:], weight.shape[2:], *geometry)
-    shape = (train.shape[0], weight.shape[0], *size)
-    residual, residual_amplitude = checked_residual(residual, residual_amplitude, train, shape, 1, residual_weight)
+    shape = (train.shape[0], synapses.outputs, *size)
+    added = checked_residual(residual, residual_amplitude, train, shape, 1, residual_weight)
     neuron = _checked_neuron(train, shape, eta, activation, offset, x0, scale, v0, state)
     backend = choose(backend, train.device)
     bytes, x, v = torch.ops.snn_kernels.spike_conv2d_signgd(
-        *(train.bytes, train.timesteps, weight, bias, amplitude, residual, residual_amplitude, residual_weight),
-        *(*geometry, groups, *neuron, backend),
+        train.bytes, train.timesteps, *synapses, amplitude, *added, *geometry, groups, *neuron, backend
     )
     return SpikeTrain(bytes, train.timesteps), NeuronState(x, v)
 
@@ -148,8 +150,8 @@ def _checked_neuron(train, shape, eta, activation, offset, x0, scale, v0, state)
 
 
 PRODUCT_SCHEMA = (
-    "Tensor bytes, int timesteps, Tensor weight, Tensor? bias, Tensor? amplitude, Tensor? residual, "
-    "Tensor? residual_amplitude, Tensor? residual_weight"
+    "Tensor bytes, int timesteps, Tensor weight, Tensor? weight_scale, Tensor? bias, Tensor? amplitude, "
+    "Tensor? residual, Tensor? residual_amplitude, Tensor? residual_weight, Tensor? residual_scale"
 )
 NEURON_SCHEMA = "Tensor eta, Tensor offset, Tensor x, Tensor scale, Tensor[] parameters, Tensor v, str activation"
 torch.library.define(
@@ -190,33 +192,35 @@ def _convolution_outputs(
 
 
 @torch.library.register_fake("snn_kernels::spike_linear_signgd")
-def _linear_fake(bytes, timesteps, weight, bias, amplitude, *residual_neuron_and_backend):
+def _linear_fake(bytes, timesteps, weight, weight_scale, bias, amplitude, *residual_neuron_and_backend):
     return _linear_outputs(bytes, timesteps, weight, amplitude, residual_neuron_and_backend[-1])[1]
 
 
 @torch.library.register_fake("snn_kernels::spike_conv2d_signgd")
-def _convolution_fake(bytes, timesteps, weight, bias, amplitude, *rest):
-    return _convolution_outputs(bytes, timesteps, weight, amplitude, rest[3:6], backend=rest[-1])[1]
+def _convolution_fake(bytes, timesteps, weight, weight_scale, bias, amplitude, *rest):
+    return _convolution_outputs(bytes, timesteps, weight, amplitude, rest[4:7], backend=rest[-1])[1]
 
 
 def _with_projection(
-    added: Residual, weight: Tensor | None, product: Callable | None, scaled: bool, current: Callable[[str], Tensor]
+    added: Residual, synapses: Synapses | None, product: Callable | None, scaled: bool, current: Callable[[str], Tensor]
 ) -> tuple[Residual, list[Arguments]]:
-    """The residual and, where a weight projects it, one more product of the fused op, if there is one of its kind.
+    """The residual and, where synapses project it, one more product of the fused op, if there is one of its kind.
 
     ``product`` makes the operands of such a product, ``current`` takes it by itself.
     """
-    if weight is None:
+    if synapses is None:
         return added, []
     of_neuron = added.amplitude is not None and added.amplitude.ndim > 1
     if product is not None and of_neuron == scaled and not (scaled and len(added.amplitude) != 1):
-        return added.nothing(), [product(added.value, added.timesteps, weight, None, added.amplitude)]
+        return added.nothing(), [product(added.value, added.timesteps, synapses, added.amplitude)]
     return added._replace(value=current("auto" if of_neuron else "dense"), amplitude=None), []
 
 
 @torch.library.impl("snn_kernels::spike_linear_signgd", "CompositeExplicitAutograd")
-def _linear(bytes, timesteps, weight, bias, amplitude, residual, residual_amplitude, residual_weight, *rest):
-    *neuron, backend = rest
+def _linear(bytes, timesteps, weight, weight_scale, bias, amplitude, residual, residual_amplitude, *rest):
+    residual_weight, residual_scale, *neuron, backend = rest
+    synapses = Synapses(weight, weight_scale, bias)
+    projection = None if residual_weight is None else Synapses(residual_weight, residual_scale, None)
     order, outputs = _linear_outputs(bytes, timesteps, weight, amplitude, backend)
     if not outputs[2].numel():
         return outputs
@@ -229,25 +233,27 @@ def _linear(bytes, timesteps, weight, bias, amplitude, residual, residual_amplit
 
     def projected(method: str) -> Tensor:
         how = (residual_amplitude, method if backend == "cpu" else "auto", backend)
-        return torch.ops.snn_kernels.spike_linear(residual, timesteps, residual_weight, None, *how)
+        return torch.ops.snn_kernels.spike_linear(residual, timesteps, *projection, *how)
 
     added = Residual(residual, residual_amplitude, timesteps, feature_dim=-1)
-    added, more = _with_projection(added, residual_weight, product, of_neuron, projected)
+    added, more = _with_projection(added, projection, product, of_neuron, projected)
     if product is not None:
-        products = [product(bytes, timesteps, weight, bias, amplitude), *more]
+        products = [product(bytes, timesteps, synapses, amplitude), *more]
         _fused(products, timesteps, added, neuron, order, outputs, scaled=of_neuron)
     elif backend in GPU_BACKENDS and not of_neuron and not is_by_row(amplitude):
-        operands = (bytes, timesteps, weight, bias, amplitude)
+        operands = (bytes, timesteps, synapses, amplitude)
         gpu.linear_signgd(backend, *operands, added.by_feature(), neuron, order, outputs)
     else:
-        current = torch.ops.snn_kernels.spike_linear(bytes, timesteps, weight, bias, amplitude, "auto", backend)
+        current = torch.ops.snn_kernels.spike_linear(bytes, timesteps, *synapses, amplitude, "auto", backend)
         _apart(added.added_to(current), neuron, outputs, backend)
     return outputs
 
 
 @torch.library.impl("snn_kernels::spike_conv2d_signgd", "CompositeExplicitAutograd")
-def _convolution(bytes, timesteps, weight, bias, amplitude, residual, residual_amplitude, residual_weight, *rest):
-    (*geometry, groups), (*neuron, backend) = rest[:4], rest[4:]
+def _convolution(bytes, timesteps, weight, weight_scale, bias, amplitude, residual, residual_amplitude, *rest):
+    residual_weight, residual_scale, *geometry_and_groups = rest[:6]
+    (*geometry, groups), (*neuron, backend) = geometry_and_groups, rest[6:]
+    synapses = Synapses(weight, weight_scale, bias)
     order, outputs = _convolution_outputs(bytes, timesteps, weight, amplitude, geometry, backend)
     if not outputs[2].numel():
         return outputs
@@ -257,24 +263,26 @@ def _convolution(bytes, timesteps, weight, bias, amplitude, residual, residual_a
         product = scaled_convolution
     elif backend == "cpu" and timesteps and groups == 1 and not of_neuron:
         product = convolution_arguments
-    kernel = None if residual_weight is None else residual_weight[:, :, None, None]
+    projection = None
+    if residual_weight is not None:
+        projection = Synapses(residual_weight[:, :, None, None], residual_scale, None)
 
     def projected(method: str) -> Tensor:
         how = (*POINTS, 1, method if backend == "cpu" else "auto", backend)
-        return torch.ops.snn_kernels.spike_conv2d(residual, timesteps, kernel, None, residual_amplitude, *how)
+        return torch.ops.snn_kernels.spike_conv2d(residual, timesteps, *projection, residual_amplitude, *how)
 
     added = Residual(residual, residual_amplitude, timesteps, feature_dim=2)
     at_points = None if product is None else partial(product, geometry=POINTS)
-    added, more = _with_projection(added, kernel, at_points, of_neuron, projected)
+    added, more = _with_projection(added, projection, at_points, of_neuron, projected)
     if product is not None:
-        products = [product(bytes, timesteps, weight, bias, amplitude, geometry), *more]
+        products = [product(bytes, timesteps, synapses, amplitude, geometry), *more]
         _fused(products, timesteps, added, neuron, order, outputs, scaled=of_neuron)
     elif groups == 1 and backend in GPU_BACKENDS and not of_neuron:
-        operands = (bytes, timesteps, weight, bias, amplitude)
+        operands = (bytes, timesteps, synapses, amplitude)
         gpu.convolution_signgd(backend, *operands, geometry, added.by_feature(), neuron, order, outputs)
     else:
         current = torch.ops.snn_kernels.spike_conv2d(
-            bytes, timesteps, weight, bias, amplitude, *geometry, groups, "auto", backend
+            bytes, timesteps, *synapses, amplitude, *geometry, groups, "auto", backend
         )
         _apart(added.added_to(current), neuron, outputs, backend)
     return outputs

@@ -22,6 +22,7 @@ from .checks import is_by_row
 from .gpu_weights import EVENT_BLOCK, Weights, dense_weights, event_weights
 from .residual import Residual
 from .rows import convolution_shape
+from .synapses import Synapses
 
 __all__ = [
     "Neurons",
@@ -111,11 +112,12 @@ class Way(NamedTuple):
     def run(self, product: Product, out: Tensor) -> None:
         (self.launch.run_events if self.method == "event" else self.launch.run)(product, out)
 
-    def weights(self, weight: Tensor, bias: Tensor | None, amplitude: Tensor | None) -> Weights:
-        """The operands that are made of ``weight[N, C, taps]``."""
+    def weights(self, synapses: Synapses, amplitude: Tensor | None) -> Weights:
+        """The operands that are made of weights ``[N, C]`` or ``[N, C, kh, kw]``."""
+        synapses = synapses._replace(weight=synapses.weight.unsqueeze(-1).flatten(2))
         if self.method == "event":
-            return event_weights(weight, bias, amplitude)
-        return dense_weights(weight, bias, amplitude, self.tile, self.launch.prepare)
+            return event_weights(synapses, amplitude)
+        return dense_weights(synapses, amplitude, self.tile, self.launch.prepare)
 
 
 def in_runs(bytes: Tensor, block: int, padding: Sequence[int] = ()) -> Tensor:
@@ -139,34 +141,33 @@ def in_runs(bytes: Tensor, block: int, padding: Sequence[int] = ()) -> Tensor:
     return padded
 
 
-def linear_product(way: Way, bytes: Tensor, weight: Tensor, bias: Tensor | None, amplitude: Tensor | None) -> Product:
+def linear_product(way: Way, bytes: Tensor, synapses: Synapses, amplitude: Tensor | None) -> Product:
     rows, block = bytes.shape[1:-1].numel(), way.tile["BLOCK_K"]
     runs = in_runs(bytes.reshape(bytes.shape[0], rows, bytes.shape[-1]), block)
     windows = Windows(1, 1, runs.stride(1), 0, 0, 1, 0, 0, 1, runs.shape[-1] // block)
-    return Product(runs, rows, windows, way.weights(weight.unsqueeze(2), bias, amplitude), way.tile)
+    return Product(runs, rows, windows, way.weights(synapses, amplitude), way.tile)
 
 
 def convolution_product(
     way: Way,
     bytes: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
+    synapses: Synapses,
     amplitude: Tensor | None,
     geometry: Sequence[Sequence[int]],
 ) -> Product:
     """A convolution without groups of ``[G, B, C, H, W]``: rows are output positions, taps are runs of channels."""
     stride, padding, dilation = geometry
-    height, width = convolution_shape(bytes.shape[-2:], weight.shape[-2:], *geometry)
+    kernel = synapses.weight.shape[-2:]
+    height, width = convolution_shape(bytes.shape[-2:], kernel, *geometry)
     block = way.tile["BLOCK_K"]
     runs = in_runs(bytes.permute(0, 1, 3, 4, 2), block, padding)
     _, sample, row, column, _ = runs.stride()
     windows = Windows(
         *(height, width, sample, row * stride[0], column * stride[1]),
-        *(weight.shape[-1], row * dilation[0], column * dilation[1]),
-        *(weight.shape[-2:].numel(), runs.shape[-1] // block),
+        *(kernel[1], row * dilation[0], column * dilation[1]),
+        *(kernel.numel(), runs.shape[-1] // block),
     )
-    weights = way.weights(weight.flatten(2), bias, amplitude)
-    return Product(runs, bytes.shape[1] * height * width, windows, weights, way.tile)
+    return Product(runs, bytes.shape[1] * height * width, windows, way.weights(synapses, amplitude), way.tile)
 
 
 def neurons_of(
@@ -192,24 +193,24 @@ def linear(
     method: str,
     bytes: Tensor,
     timesteps: int,
-    weight: Tensor,
-    bias: Tensor | None,
+    synapses: Synapses,
     amplitude: Tensor | None,
 ) -> Tensor:
     if is_by_row(amplitude):
-        current = linear(backend, method, bytes, timesteps, weight, None, None).mul_(amplitude)
-        return current if bias is None else current.add_(bias)
-    out = bytes.new_empty((timesteps, *bytes.shape[1:-1], weight.shape[0]), dtype=torch.float32)
+        current = linear(backend, method, bytes, timesteps, synapses._replace(bias=None), None).mul_(amplitude)
+        return current if synapses.bias is None else current.add_(synapses.bias)
+    outputs, inputs = synapses.weight.shape
+    out = bytes.new_empty((timesteps, *bytes.shape[1:-1], outputs), dtype=torch.float32)
     if out.numel():
-        way = Way.of(backend, method, weight.shape[1], weight.shape[0], timesteps)
-        way.run(linear_product(way, bytes, weight, bias, amplitude), out.view(timesteps, -1, weight.shape[0]))
+        way = Way.of(backend, method, inputs, outputs, timesteps)
+        way.run(linear_product(way, bytes, synapses, amplitude), out.view(timesteps, -1, outputs))
     return out
 
 
-def linear_signgd(backend: str, bytes, timesteps, weight, bias, amplitude, *fused) -> None:
+def linear_signgd(backend: str, bytes, timesteps, synapses, amplitude, *fused) -> None:
     """``fused`` is what :func:`neurons_of` takes behind the timesteps."""
-    way = Way.of(backend, "dense", weight.shape[1], weight.shape[0], timesteps, fused=True)
-    way.launch.run_signgd(linear_product(way, bytes, weight, bias, amplitude), neurons_of(timesteps, *fused))
+    way = Way.of(backend, "dense", synapses.weight.shape[1], synapses.outputs, timesteps, fused=True)
+    way.launch.run_signgd(linear_product(way, bytes, synapses, amplitude), neurons_of(timesteps, *fused))
 
 
 def convolution(
@@ -217,8 +218,7 @@ def convolution(
     method: str,
     bytes: Tensor,
     timesteps: int,
-    weight: Tensor,
-    bias: Tensor | None,
+    synapses: Synapses,
     amplitude: Tensor | None,
     geometry: Sequence[Sequence[int]],
     groups: int,
@@ -228,7 +228,7 @@ def convolution(
     if not out.numel():
         return
     rows = out.permute(0, 1, 3, 4, 2).flatten(1, 3)
-    inputs, outputs = weight.shape[1], weight.shape[0] // groups
+    inputs, outputs = synapses.weight.shape[1], synapses.outputs // groups
     way = Way.of(backend, method, inputs, outputs, timesteps)
     for group in range(groups):
         channels = slice(group * inputs, (group + 1) * inputs)
@@ -236,15 +236,14 @@ def convolution(
         part = convolution_product(
             way,
             bytes[:, :, channels],
-            weight[members],
-            None if bias is None else bias[members],
+            synapses.of(members),
             None if amplitude is None else amplitude[channels],
             geometry,
         )
         way.run(part, rows[:, :, members])
 
 
-def convolution_signgd(backend: str, bytes, timesteps, weight, bias, amplitude, geometry, *fused) -> None:
-    way = Way.of(backend, "dense", weight.shape[1], weight.shape[0], timesteps, fused=True)
-    product = convolution_product(way, bytes, weight, bias, amplitude, geometry)
+def convolution_signgd(backend: str, bytes, timesteps, synapses, amplitude, geometry, *fused) -> None:
+    way = Way.of(backend, "dense", synapses.weight.shape[1], synapses.outputs, timesteps, fused=True)
+    product = convolution_product(way, bytes, synapses, amplitude, geometry)
     way.launch.run_signgd(product, neurons_of(timesteps, *fused))

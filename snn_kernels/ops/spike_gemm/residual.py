@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ...checks import kind
+from ...quantized_weight import QuantizedWeight
 from ...spike_train import SpikeTrain
-from .checks import WEIGHT_DTYPES, checked_amplitude
+from .checks import checked_weight, folded_amplitude
 from .rows import offsets, sample_argument
 
 __all__ = ["Residual", "checked_residual"]
@@ -22,20 +23,22 @@ def checked_residual(
     train: SpikeTrain,
     shape: tuple[int, ...],
     feature_dim: int,
-    weight: Tensor | None,
-) -> tuple[Tensor | None, Tensor | None]:
+    weight: Tensor | QuantizedWeight | None,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
     """A residual of the neurons ``shape`` behind ``train`` as the ops take it: currents, or bytes and what
-    ``checked_amplitude`` gives of their amplitude."""
-    if weight is not None:
-        shape = _projected_shape(residual, weight, train, shape, feature_dim)
+    ``checked_amplitude`` gives of their amplitude; and what projects it."""
+    values, scale = (None, None) if weight is None else checked_weight("residual_weight", weight)
+    if values is not None:
+        shape = _projected_shape(residual, values, train, shape, feature_dim)
     if isinstance(residual, SpikeTrain):
         if (residual.timesteps, residual.shape, residual.device) != (train.timesteps, shape, train.device):
             raise ValueError(
                 f"residual: expected a train of shape {shape} and {train.timesteps} steps on {train.device}, "
                 f"got {residual}"
             )
-        worth = checked_amplitude("residual_amplitude", amplitude, shape, feature_dim, train.device)
-        return residual.bytes, worth.expand(len(worth), *shape[1:]) if worth is not None and worth.ndim > 1 else worth
+        worth, scale = folded_amplitude("residual_amplitude", amplitude, scale, shape, feature_dim, train.device)
+        worth = worth.expand(len(worth), *shape[1:]) if worth is not None and worth.ndim > 1 else worth
+        return residual.bytes, worth, values, scale
     if amplitude is not None:
         raise ValueError(f"residual_amplitude: expected None where residual is no SpikeTrain, got {amplitude}")
     if residual is not None and not isinstance(residual, Tensor):
@@ -45,7 +48,7 @@ def checked_residual(
         residual.shape != expected or residual.dtype != torch.float32 or residual.device != train.device
     ):
         raise ValueError(f"residual: expected float32 {expected} on {train.device}, got {kind(residual)}")
-    return residual, None
+    return residual, None, None, None
 
 
 def _projected_shape(
@@ -55,8 +58,6 @@ def _projected_shape(
     if not isinstance(residual, SpikeTrain):
         raise ValueError(f"residual_weight: expected None where residual is no SpikeTrain, got {kind(weight)}")
     outputs = shape[feature_dim]
-    if not isinstance(weight, Tensor) or weight.dtype not in WEIGHT_DTYPES:
-        raise TypeError(f"residual_weight: expected a float32, float16 or bfloat16 tensor, got {kind(weight)}")
     if weight.ndim != 2 or len(weight) != outputs or weight.device != train.device:
         raise ValueError(f"residual_weight: expected shape [{outputs}, M] on {train.device}, got {kind(weight)}")
     projected = list(shape)

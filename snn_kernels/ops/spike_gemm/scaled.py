@@ -11,25 +11,25 @@ from torch import Tensor
 from ...backends import C
 from .cpu import Arguments
 from .rows import convolution_shape, offsets, sample_argument
+from .synapses import Synapses
 
 __all__ = ["scaled_convolution", "scaled_linear", "write_currents"]
 
 
-def scaled_linear(bytes: Tensor, timesteps: int, weight: Tensor, bias: Tensor | None, amplitude: Tensor) -> Arguments:
+def scaled_linear(bytes: Tensor, timesteps: int, synapses: Synapses, amplitude: Tensor) -> Arguments:
     """The arguments of ``scaled_gemm_problem`` in csrc/bindings.cpp for a linear map of ``[G, B, *rest, K]`` with
     ``amplitude[1, *rest, K]``, and the tensors whose addresses they hold."""
     _, _, *rest, inputs = bytes.shape
     positions = offsets(rest, bytes.stride()[2:-1])
     row_position = torch.arange(len(positions))
     worth = amplitude.reshape(len(positions), inputs)
-    return _arguments(bytes, timesteps, positions, bytes.stride(-1), row_position, weight, bias, worth)
+    return _arguments(bytes, timesteps, positions, bytes.stride(-1), row_position, synapses, worth)
 
 
 def scaled_convolution(
     bytes: Tensor,
     timesteps: int,
-    weight: Tensor,
-    bias: Tensor | None,
+    synapses: Synapses,
     amplitude: Tensor,
     geometry: Sequence[Sequence[int]],
 ) -> Arguments:
@@ -39,7 +39,7 @@ def scaled_convolution(
     worth = amplitude[0].flatten(1).t()
     return _arguments(
         *(bytes, timesteps, positions, bytes.stride(2)),
-        *(window_positions(size, weight.shape[-2:], *geometry), weight.flatten(1), bias, worth),
+        *(window_positions(size, synapses.weight.shape[-2:], *geometry), synapses, worth),
     )
 
 
@@ -60,12 +60,11 @@ def _arguments(
     positions: Tensor,
     channel_stride: int,
     row_position: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
+    synapses: Synapses,
     amplitude: Tensor,
 ) -> Arguments:
-    weight, amplitude = weight.float().contiguous(), amplitude.contiguous()
-    bias = None if bias is None else bias.float().contiguous()
+    weight, amplitude = synapses.dequantized().float().contiguous(), amplitude.contiguous()
+    _, bias = synapses.floats()
     rows, channels = len(row_position), amplitude.shape[1]
     taps = row_position.numel() // max(rows, 1)
     arguments = (
