@@ -271,6 +271,10 @@ def test_auto_takes_events_for_sparse_trains():
     assert resolve_method("auto", sparse.bytes, 16, 8, windows) == "event"  # which share it
     assert resolve_method("auto", sparse.bytes, 16, 8, windows, 2) == packed
     assert resolve_method("auto", sparse.bytes, 16, 7, wide) == "unpack"
+    eighths = torch.zeros(128, 64, dtype=torch.int8)  # which tiles of bytes multiply fastest
+    more = random_train(16, 8, 64, density=0.035)
+    assert resolve_method("auto", more.bytes, 16, 8, eighths) == ("dense" if _C.isa == "amx" else "event")
+    assert resolve_method("auto", more.bytes, 16, 8, wide) == "event"
     assert resolve_method("dense", sparse.bytes, 16, 8, wide) == "dense"
 
 

@@ -27,7 +27,7 @@ Arguments = tuple[tuple, tuple[Tensor | None, ...]]  # of a product, and the ten
 # Below this share of ones the event method is the faster one, by instruction set: `python -m bench --experiment
 # density`. It needs enough outputs (of a group) to be worth collecting the spikes for; the overlapping windows of a
 # convolution share that work.
-EVENT_DENSITY = {"amx": 0.05, "avx512": 0.08, "avx2": 0.24, "portable": 0.05}
+EVENT_DENSITY = {"amx int8": 0.02, "amx": 0.05, "avx512": 0.08, "avx2": 0.24, "portable": 0.05}
 FEWEST_OUTPUTS, FEWEST_OF_WINDOWS = 128, 48
 # With fewer rows PyTorch's product is done before the packed ones have prepared the weights.
 FEWEST_ROWS = 8
@@ -42,7 +42,9 @@ def resolve_method(method: str, bytes: Tensor, timesteps: int, rows: int, weight
     if rows < FEWEST_ROWS:
         return "unpack"
     fewest = FEWEST_OF_WINDOWS if weight.shape[2:].numel() > 1 else FEWEST_OUTPUTS
-    if len(weight) // groups >= fewest and _density(bytes, timesteps) < EVENT_DENSITY[C.isa]:
+    of_tiles = f"{C.isa} int8" if weight.dtype == torch.int8 else C.isa
+    density = EVENT_DENSITY.get(of_tiles, EVENT_DENSITY[C.isa])
+    if len(weight) // groups >= fewest and _density(bytes, timesteps) < density:
         return "event"
     return "unpack" if C.isa == "portable" else "dense"
 
