@@ -54,10 +54,10 @@ def spike_linear(
             inputs that fire are read), ``unpack`` (PyTorch's own product of the dense spikes) or ``auto``: ``unpack``
             for fewer than 8 rows; else ``event`` for at least 128 outputs (48 of a convolution with windows) where less
             than 8% of the bits are 1 (with AMX 5%, for weights of 8 bits 2%; with AVX2 24%, without vectors 5%); else
-            ``dense`` with AVX-512 or AVX2; else ``unpack``. On a GPU ``dense`` is on tensor cores and ``auto`` takes it: counting spikes would
-            wait for the GPU. With an amplitude for each neuron there are ``dense``, on the ``cpu`` backend and where
-            the samples (dimension 0) have the same, and ``unpack``; ``auto`` takes ``dense`` for at least 16 steps of
-            samples and 16 outputs, if there is AVX2.
+            ``dense`` with AVX-512 or AVX2; else ``unpack``. On a GPU ``dense`` is on tensor cores and ``auto`` takes
+            it: counting spikes would wait for the GPU. With an amplitude for each neuron there are ``dense``, on the
+            ``cpu`` backend and where the samples (dimension 0) have the same, and ``unpack``; ``auto`` takes ``dense``
+            for at least 16 steps of samples and 16 outputs, if there is AVX2.
         backend: ``None`` for the fastest here, or a name that runs or raises.
 
     Returns:
