@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -44,8 +45,16 @@ def networks(setting: Setting) -> Iterator[Comparison]:
 
 
 def whole_network(case: str, model: nn.Module, x: Tensor, timesteps: int, recipe: str) -> Comparison:
-    """The plain loop, the converted network and the ANN, with their peaks of memory."""
-    snn = convert(model, [torch.randn_like(x)], timesteps=timesteps, recipe=recipe, schedule=Exponential())
+    """The plain loop, the converted network and the ANN, with their peaks of memory.
+
+    By the recipe ``default`` also the network with weights of 8 bits; products with the scales of ``paper``, one for
+    each neuron, take none.
+    """
+    data, options = [torch.randn_like(x)], {"timesteps": timesteps, "recipe": recipe, "schedule": Exponential()}
+    snn = convert(model, data, **options)
+    converted = {"snn_convert": snn}
+    if recipe == "default":
+        converted["snn_convert int8"] = convert(model, data, weight_bits=8, **options)
 
     @torch.no_grad()
     def network() -> Tensor:
@@ -56,14 +65,15 @@ def whole_network(case: str, model: nn.Module, x: Tensor, timesteps: int, recipe
     once = flops.get_total_flops()
     variants = {
         "single-step loop": lambda: single_step_loop(snn, x),
-        "snn_convert": lambda: snn(x),
+        **{name: partial(one, x) for name, one in converted.items()},
         "ANN": Variant(network, Work(operations=once)),
     }
+    accept = {name: _accept(one, x, ann) for name, one in converted.items()}
     return Comparison(
         case,
         variants,
         "single-step loop",
-        _accept(snn, x, ann),
+        lambda name, output: accept.get(name, accept["snn_convert"])(name, output),
         shape=tuple(x.shape),
         timesteps=timesteps,
         work=Work(operations=once * timesteps),  # of a network pass a step
@@ -90,7 +100,7 @@ def _accept(snn: SpikingModel, x: Tensor, ann: Tensor) -> Callable[[str, Tensor]
     decisions = sum(train.timesteps * train.shape.numel() for train in trains.values())
 
     def accept(name: str, output: Tensor) -> str:
-        if name != "snn_convert":  # the same operations again, which libraries may add in another order
+        if name in ("single-step loop", "ANN"):  # the same operations again, which libraries may add in another order
             return f"relative error {_below(error_of(output, ann if name == 'ANN' else loop), 1e-5):.1e}"
         farthest = max(crossings, default=0.0)
         if farthest > CROSSING:

@@ -48,10 +48,14 @@ def converted(model: nn.Module, **options):
     return convert(model, [images(16, seed=2)], timesteps=12, schedule=Exponential(0.3, 0.9), **options)
 
 
-def test_trains_stay_packed_between_layers(products):
+@pytest.mark.parametrize("weight_bits", [None, 8])
+def test_trains_stay_packed_between_layers(weight_bits, products):
     torch.manual_seed(0)
     model = Shortcuts().eval()
-    snn = converted(model)
+    snn = converted(model, weight_bits=weight_bits)
+    if weight_bits:
+        assert snn.engine.quantized.keys() == {node for node in snn.engine.amplitudes if node.args[1].op == "get_attr"}
+        model.load_state_dict(dict(snn.network.named_parameters()))
     products.clear()
     assert_agrees_with_the_oracle(snn, model, images(3), [12])
     assert "convolution_signgd" in products

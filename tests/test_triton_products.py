@@ -33,7 +33,7 @@ COMPILED = [
 ]
 
 
-@pytest.mark.parametrize(("file", "tests"), [("products_without_gpu.py", 33), ("converted_without_gpu.py", 6)])
+@pytest.mark.parametrize(("file", "tests"), [("products_without_gpu.py", 33), ("converted_without_gpu.py", 7)])
 def test_the_interpreter_agrees_with_float64_and_fused_with_apart(file, tests):
     assert interpreted(file) >= tests
 

@@ -21,7 +21,10 @@ aten = torch.ops.aten
 
 
 def plan_amplitudes(
-    nodes: Sequence[fx.Node], population_scales: Mapping[fx.Node, Tensor], values: Mapping[fx.Node, Any]
+    nodes: Sequence[fx.Node],
+    population_scales: Mapping[fx.Node, Tensor],
+    values: Mapping[fx.Node, Any],
+    anywhere: bool = False,
 ) -> dict[fx.Node, Tensor]:
     """The operations among ``nodes`` that read packed trains, and what a spike of each feature is worth to them.
 
@@ -42,7 +45,7 @@ def plan_amplitudes(
             scales[node] = call_node(node, {**values, source: scales[source]}).expand_as(values[node])
         elif source in scales and not others and is_sum(node):
             scales[node] = scales[source].expand_as(values[node])
-        elif source in scales and _takes_trains(node, values):
+        elif source in scales and (_takes_trains(node, values) or (anywhere and node.target in PRODUCTS)):
             found[node] = _amplitude_of_product(node, scales[source])
         elif is_sum(node):
             found[node] = _amplitude_in_sum(node, found, scales, values)

@@ -20,6 +20,7 @@ from .encoders import ENCODERS
 from .errors import CalibrationError
 from .lower import lower
 from .model import SpikingModel
+from .quantized import own_weights
 from .recipes import Recipe, recipe_named
 from .search import search_schedule
 from .trace import as_arguments, export
@@ -40,6 +41,7 @@ def convert(
     normalisation: str | None = None,
     onset_delay: int | None = None,
     correction: str | None = None,
+    weight_bits: int | None = None,
     progress: bool = False,
 ) -> SpikingModel:
     """Convert a trained network to a spiking one without training (Oh & Lee, ICML 2024).
@@ -54,7 +56,7 @@ def convert(
         timesteps: the number of steps ``T`` that every population makes in a run.
         recipe: ``default`` (best accuracy) or ``paper`` (Oh & Lee exactly); for networks of ReLUs and max pooling also
             ``subgradient`` (Oh & Lee), ``integrate_and_fire`` (rate coding) and ``parallel`` (Hao et al. 2025, for
-            networks trained with :class:`~snn_convert.QCFS` too). The arguments up to ``progress`` override it.
+            networks trained with :class:`~snn_convert.QCFS` too). The arguments up to ``correction`` override it.
         schedule: step sizes, see :mod:`snn_kernels.schedules`.
         encoder: ``direct``, ``float``, ``spike`` or ``stochastic``.
         scale: ``channel``, ``paper`` or a number for every population.
@@ -64,19 +66,25 @@ def convert(
             those that feed it. The output is complete after :attr:`SpikingModel.latency` steps. From ``d = timesteps``
             on, what enters a population is complete when it starts, and every affine map is evaluated once.
         correction: of parallel neurons, ``published``, ``unbiased`` or ``none``.
+        weight_bits: 8, and linear maps and 2d convolutions that read spikes have weights of 8 bits with a scale for
+            each output (:func:`snn_kernels.quantize_weight` of the weights times what a spike of each input is worth),
+            which AMX multiplies in a quarter of the instructions; or ``None``, and all weights are the model's.
         progress: show progress bars.
 
     Returns:
         A :class:`SpikingModel` on the model's device.
 
     Raises:
-        ValueError: ``timesteps`` < 1, ``onset_delay`` < 0, an unknown recipe or override.
+        ValueError: ``timesteps`` < 1, ``onset_delay`` < 0, an unknown recipe or override, ``weight_bits`` of another
+            number.
         TypeError: the model's parameters are not float32.
         CalibrationError: no calibration data, an item the model refuses, NaN or infinity.
         UnsupportedOperation: an operation with no spiking counterpart; it names the place in the model.
     """
     if not isinstance(timesteps, int) or timesteps < 1:
         raise ValueError(f"timesteps: expected an integer >= 1, got {timesteps!r}")
+    if weight_bits not in (None, 8):
+        raise ValueError(f"weight_bits: expected None or 8, got {weight_bits!r}")
     overrides = {
         "schedule": schedule, "encoder": encoder, "scale": scale, "v0": v0, "normalisation": normalisation,
         "onset_delay": onset_delay, "correction": correction,
@@ -95,6 +103,8 @@ def convert(
         return track(iterable, description=what, total=total, transient=True) if progress else iterable
 
     traced = lower(export(model, first), chosen.substitutes, chosen.normalisation, chosen.dynamics)
+    if weight_bits:
+        own_weights(traced.network)
     schedule = chosen.schedule or Constant(1.0)
     snn = SpikingModel(traced, timesteps, schedule, chosen.encoder, chosen.onset_delay, chosen.dynamics).eval()
     size = len(calibration) if hasattr(calibration, "__len__") else None
@@ -105,6 +115,8 @@ def convert(
     silent = set_scales(snn, statistics, chosen.scale, chosen.v0)
     if silent:
         warnings.warn(f"populations that never moved in the calibration data: {', '.join(silent)}", stacklevel=2)
+    if weight_bits:
+        snn.round_weights()
     args, kwargs = as_arguments(first)
     snn.measure_offsets(*args, **kwargs)
     if chosen.dynamics == "parallel" and chosen.correction != "none":

@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from snn_kernels import QuantizedWeight
+from snn_kernels.ops.spike_gemm.checks import is_by_neuron
+
 from .amplitudes import plan_amplitudes
 from .nodes import attribute, call_node, cast
 from .packed import (
@@ -22,6 +25,7 @@ from .packed import (
     with_residual,
 )
 from .population import Population
+from .quantized import quantized_of, round_weights
 from .rules import AFFINE, SHAPE_ONLY, is_additive
 
 __all__ = ["Engine", "Kind"]
@@ -63,6 +67,8 @@ class Engine:
         methods = {self.population(node).product_method for node in self.neurons if node.op == "call_module"}
         self.product_method = "auto" if "auto" in methods else "dense"
         self.amplitudes: dict[fx.Node, str] = {}  # readers of packed trains, and the buffer of what a spike is worth
+        self.quantized: dict[fx.Node, tuple[str, str]] = {}  # those with weights of 8 bits, and the buffers of these
+        self.weight_bits: int | None = None  # of the maps that read trains
         self.precision = torch.float32  # what weights are stored in and currents computed in
 
     def population(self, node: fx.Node) -> Population:
@@ -231,7 +237,11 @@ class Engine:
             return kept
         amplitude = getattr(self.network, self.amplitudes[node]) if node in self.amplitudes else None
         if isinstance(first, Emission) and node.target in PRODUCTS and amplitude is not None:
-            product = Product.of(node, first.train, amplitude, still.__getitem__, self.product_method)
+            operands = still
+            if node in self.quantized:
+                weight = QuantizedWeight(*(getattr(self.network, name) for name in self.quantized[node]))
+                operands = {**still, node.args[1]: weight}
+            product = Product.of(node, first.train, amplitude, operands.__getitem__, self.product_method)
             if product is not None:
                 return product
         if is_sum(node):
@@ -298,10 +308,32 @@ class Engine:
     def plan_products(self, values: Mapping[fx.Node, Any]) -> None:
         """Find the operations that read packed trains, and keep what a spike is worth to them in buffers of the
         network. ``values`` are those of :meth:`start` on one sample."""
-        for name in self.amplitudes.values():
+        for name in self.derived:
             delattr(self.network, name)
-        scales = {node: self.population(node).scale for node in self.neurons if node.op == "call_module"}
-        found = plan_amplitudes(self.chunk_nodes, scales, values)
-        self.amplitudes = {node: f"amplitude_{node.name}" for node in found}
+        found = plan_amplitudes(self.chunk_nodes, self._scales(), values)
+        self.amplitudes, self.quantized = {node: f"amplitude_{node.name}" for node in found}, {}
         for node, amplitude in found.items():
             self.network.register_buffer(self.amplitudes[node], amplitude, persistent=False)
+            if self.weight_bits and node.target in PRODUCTS and not is_by_neuron(amplitude, PRODUCTS[node.target]):
+                self._plan_weights(node, quantized_of(node, values[node.args[1]], amplitude))
+
+    def _plan_weights(self, node: fx.Node, weight: QuantizedWeight | None) -> None:
+        if weight is None:
+            return
+        self.quantized[node] = (f"weight_{node.name}", f"weight_scale_{node.name}")
+        for name, value in zip(self.quantized[node], weight):
+            self.network.register_buffer(name, value, persistent=False)
+
+    @property
+    def derived(self) -> list[str]:
+        """The buffers of the network that :meth:`plan_products` makes of the others."""
+        return [*self.amplitudes.values(), *(name for names in self.quantized.values() for name in names)]
+
+    def _scales(self) -> dict[fx.Node, Tensor]:
+        return {node: self.population(node).scale for node in self.neurons if node.op == "call_module"}
+
+    def round_weights(self, values: Mapping[fx.Node, Any]) -> None:
+        """Bring the weights of the maps that read trains to 8 bits. ``values`` are of :meth:`start` on one sample."""
+        amplitudes = plan_amplitudes(self.chunk_nodes, self._scales(), values, anywhere=True)
+        round_weights(self.network, self.chunk_nodes, amplitudes)
+        self.weight_bits = 8

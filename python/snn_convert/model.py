@@ -220,6 +220,13 @@ class SpikingModel(nn.Module):
         self._plan(values)
 
     @torch.no_grad()
+    def round_weights(self) -> None:
+        """Bring the weights of the maps that read trains to 8 bits, see :mod:`snn_convert.quantized`; the offsets are
+        to be measured again."""
+        inputs = self.engine.example_inputs(self.eta.device)
+        self.engine.round_weights(self.engine.start(inputs, lambda population, x: population(*x)))
+
+    @torch.no_grad()
     def refresh(self, offsets: bool = False) -> None:
         """Choose kernels for the present device and scales and, if asked to, measure the offsets again."""
         inputs = self.engine.example_inputs(self.eta.device)
@@ -245,6 +252,7 @@ class SpikingModel(nn.Module):
         """What :meth:`state_dict` holds beside tensors."""
         schedule = storage.schedule_to_json(self.schedule, self.timesteps)
         flags = {"encoder": self.encoder, "dynamics": self.dynamics, "measures_each_run": self.measures_each_run}
+        flags["weight_bits"] = self.engine.weight_bits
         return {"timesteps": self.timesteps, "onset_delay": self.onset_delay, "schedule": schedule, **flags}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
@@ -252,7 +260,7 @@ class SpikingModel(nn.Module):
             raise ValueError(
                 f"encoder: expected the state of a network with {self.encoder!r}, got {state['encoder']!r}"
             )
-        self.measures_each_run = state["measures_each_run"]
+        self.measures_each_run, self.engine.weight_bits = state["measures_each_run"], state.get("weight_bits")
         self.set_schedule(storage.schedule_from_json(state["schedule"]), state["timesteps"])
 
     def __repr__(self) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor, fx
 
 from snn_kernels import (
     NeuronState,
+    QuantizedWeight,
     SpikeTrain,
     spike_conv2d,
     spike_conv2d_signgd,
@@ -112,10 +113,10 @@ class Product:
     """
 
     train: SpikeTrain
-    weight: Tensor
+    weight: Tensor | QuantizedWeight
     bias: Tensor | None
     geometry: tuple[Any, ...] | None  # stride, padding, dilation, groups of a convolution
-    amplitude: Tensor
+    amplitude: Tensor | None
     method: str
     residual: Tensor | Emission | Product | None = None
     residual_amplitude: Tensor | None = None
@@ -137,6 +138,8 @@ class Product:
         else:
             defaults = (("stride", [1, 1]), ("padding", [0, 0]), ("dilation", [1, 1]), ("groups", 1))
             geometry = tuple(argument(node, 3 + i, name, default) for i, (name, default) in enumerate(defaults))
+        if isinstance(weight, QuantizedWeight) and amplitude.ndim == 1:
+            amplitude = None  # it is in the weights
         product = Product(train, weight, bias, geometry, amplitude, method)
         return product if product._is_worthwhile() else None
 
@@ -146,7 +149,7 @@ class Product:
 
     def _is_worthwhile(self) -> bool:
         groups = self.geometry[3] if self.geometry else 1
-        sizes = (self.train.timesteps, self.train.shape[0], len(self.weight), groups)
+        sizes = (self.train.timesteps, self.train.shape[0], self.weight.shape[0], groups)
         return not self._by_neuron or takes_scaled(self.amplitude, *sizes)
 
     def dense(self) -> Tensor:
@@ -165,9 +168,10 @@ class Product:
     def _resolved_method(self) -> str:
         if self._by_neuron or on_gpu(self.weight):
             return "dense"
-        rows = math.prod(self.shape[1:]) // len(self.weight)
+        rows = math.prod(self.shape[1:]) // self.weight.shape[0]
         groups = self.geometry[3] if self.geometry else 1
-        return resolve_method(self.method, self.train.bytes, self.train.timesteps, rows, self.weight, groups)
+        weight = self.weight.values if isinstance(self.weight, QuantizedWeight) else self.weight
+        return resolve_method(self.method, self.train.bytes, self.train.timesteps, rows, weight, groups)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -234,7 +238,7 @@ def with_residual(summands: Mapping[fx.Node, Any], amplitude: Tensor | None = No
     products = [node for node, value in summands.items() if isinstance(value, Product) and len(node.users) == 1]
     if len(summands) != 2 or not products:
         return None
-    largest = max(products, key=lambda node: summands[node].weight[0].numel())
+    largest = max(products, key=lambda node: summands[node].weight.shape[1:].numel())
     ((source, other),) = ((node, value) for node, value in summands.items() if node is not largest)
     product = summands[largest]
     packed = isinstance(other, Emission) and amplitude is not None

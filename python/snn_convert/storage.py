@@ -106,7 +106,7 @@ def _head(file: zipfile.ZipFile, path: str | Path) -> dict[str, Any]:
 def describe(snn: SpikingModel) -> tuple[dict[str, Any], list[Tensor]]:
     """Everything that ``snn`` is made of: what goes into JSON, and the tensors."""
     network, tensors, places, names = snn.network, [], {}, {}
-    derived = set(snn.engine.amplitudes.values())
+    derived = set(snn.engine.derived)
     parameters = dict(network.named_parameters(remove_duplicate=False))
     for name, tensor in {**parameters, **dict(network.named_buffers(remove_duplicate=False))}.items():
         if name in derived:

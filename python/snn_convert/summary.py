@@ -19,7 +19,8 @@ HEAD = ("population", "function", "scale", "initial estimate", "onset")
 def summary(snn: SpikingModel) -> str:
     """One line on the run, then a line a population: its name, what it chases, its scales and initial estimates."""
     precision = str(snn.engine.precision).removeprefix("torch.")
-    kind = f"{snn.dynamics} neurons, {snn.encoder} encoder, {precision} on {snn.eta.device}"
+    weights = f", weights of {snn.engine.weight_bits} bits" if snn.engine.weight_bits else ""
+    kind = f"{snn.dynamics} neurons, {snn.encoder} encoder, {precision}{weights} on {snn.eta.device}"
     run = f"{snn.timesteps} steps of {snn.schedule}, latency {snn.latency}, {kind}"
     onsets = snn.onsets
     lines = [HEAD, *((*_line(name, population), str(onsets[name])) for name, population in snn.populations())]

@@ -145,11 +145,7 @@ def spike_conv1d(
         amplitude = amplitude.unsqueeze(-2)
     geometry = ((1, stride), (0, padding), (1, dilation))
     options = {"amplitude": amplitude, "method": method, "backend": backend}
-    if isinstance(weight, QuantizedWeight):
-        weight = QuantizedWeight(weight.values.unsqueeze(-2), weight.scale)
-    else:
-        weight = weight.unsqueeze(-2)
-    return spike_conv2d(flat, weight, bias, *geometry, groups, **options).squeeze(-2)
+    return spike_conv2d(flat, weight.unsqueeze(-2), bias, *geometry, groups, **options).squeeze(-2)
 
 
 torch.library.define(
