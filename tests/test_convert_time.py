@@ -13,7 +13,7 @@ from architectures import SqueezeExcite, ViT
 from models import Residual, gelu_mlp, images, pooled_cnn, randomise_batch_norm, relu_cnn
 from snn_convert import convert
 from snn_convert.loop import single_step_loop
-from snn_convert.search import candidates
+from snn_convert.search import candidates, search_schedule
 from snn_convert.staggered import StaggeredRun
 from snn_kernels.schedules import Constant, Exponential
 from staggered_oracle import staggered_outputs
@@ -130,6 +130,33 @@ def test_candidates_reach_beyond_the_calibrated_range_and_leave_no_gap(timesteps
         assert eta.sum() > 1.1
         # Whatever remains to be made up after a step, the later steps and one more of the last size can.
         assert all(eta[t] <= eta[t + 1 :].sum() + 1.01 * eta[-1] for t in range(timesteps - 1))
+
+
+class Tokens(nn.Module):
+    """Each token by itself; nobody reads what comes of those that the mask leaves out."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(12, 20), nn.Linear(20, 20), nn.Linear(20, 5)
+
+    def forward(self, x, attention_mask):
+        return {"hidden": self.head(torch.relu(self.second(torch.relu(self.first(x))))), "sizes": x.mean(2)}
+
+
+def test_step_sizes_are_chosen_by_the_tokens_that_count():
+    torch.manual_seed(0)
+    model, mask = Tokens().eval(), torch.zeros(8, 6, dtype=torch.int64)
+    mask[:, :2] = 1
+    x = torch.randn(8, 6, 12)
+    x[:, 2:] *= 30  # far beyond what the few tokens that count have
+    snn = convert(model, [{"x": x, "attention_mask": mask}], timesteps=16)
+    error = search_schedule(snn, (), {"x": x, "attention_mask": mask})
+    with torch.no_grad():
+        found, wanted = (out["hidden"] for out in (snn(x=x, attention_mask=mask), model(x, mask)))
+    of_these = (found - wanted)[:, :2].norm() ** 2
+    # The other output is exact, and has no features of tokens that the mask would be of.
+    assert error == pytest.approx((of_these / (wanted[:, :2].norm() ** 2 + x.mean(2).norm() ** 2)).sqrt().item(), 1e-3)
+    assert error != pytest.approx(distance(found, wanted), 0.1)
 
 
 @pytest.mark.parametrize("delay", [2, 16])

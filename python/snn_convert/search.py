@@ -88,15 +88,32 @@ def candidates(timesteps: int, onset_delay: int = 0) -> list[Exponential]:
     return list(dict.fromkeys(tables))
 
 
-def output_error(output: Any, target: Any) -> float:
-    """``||output - target|| / ||target||`` over all floating-point leaves."""
+def output_error(output: Any, target: Any, mask: Tensor | None = None) -> float:
+    """``||output - target|| / ||target||`` over all floating-point leaves.
+
+    What belongs to tokens that the mask ``[B, tokens]`` has as 0 does not count: nobody reads it, and it can be
+    anything.
+    """
+
+    def counted(leaf: Tensor) -> Tensor:
+        of_tokens = mask is not None and leaf.ndim > 2 and leaf.shape[:2] == mask.shape
+        return leaf.double() * mask.reshape(*mask.shape, *(1,) * (leaf.ndim - 2)) if of_tokens else leaf.double()
+
     squares = [
-        ((a - b).double().square().sum(), b.double().square().sum())
+        (counted(a - b).square().sum(), counted(b).square().sum())
         for a, b in zip(pytree.tree_leaves(output), pytree.tree_leaves(target))
         if isinstance(b, Tensor) and b.is_floating_point()
     ]
     error, size = (sum(column) for column in zip(*squares))
     return float((error / size.clamp_min(1e-300)).sqrt())
+
+
+def _mask_of_tokens(snn: SpikingModel, leaves: list[Any]) -> Tensor | None:
+    """The input ``attention_mask`` of Hugging Face's models, where it says of each token whether it counts."""
+    for node, leaf in zip(snn.engine.inputs, leaves):
+        if node.name == "attention_mask" and isinstance(leaf, Tensor) and leaf.ndim == 2:
+            return leaf
+    return None
 
 
 def _cost(snn: SpikingModel, args: tuple, kwargs: dict) -> float:
@@ -125,6 +142,8 @@ def search_schedule(
 ) -> float:
     """Set the candidate whose output after all steps is nearest to the ANN's; returns its relative error.
 
+    Tokens that the input ``attention_mask`` leaves out do not count.
+
     Of several that are near enough for their :class:`Grid`, the one that reaches furthest.
 
     What is tried fits a budget of multiplications: a large model is tried on fewer samples and candidates. Where one
@@ -136,12 +155,13 @@ def search_schedule(
         snn.set_schedule(tables[0], snn.timesteps)
         return float("nan")
     args, kwargs = pytree.tree_map_only(Tensor, lambda leaf: leaf[:samples] if leaf.ndim else leaf, (args, kwargs))
-    target = snn.network(*snn.flat_inputs(args, kwargs))
+    leaves = snn.flat_inputs(args, kwargs)
+    target, mask = snn.network(*leaves), _mask_of_tokens(snn, leaves)
     enough = grid_of(snn.timesteps, snn.onset_delay).enough
     best: tuple = ((True, float("inf")), float("nan"), None)
     for schedule in progress(tables[:tried]):
         snn.set_schedule(schedule, snn.timesteps)
-        error = output_error(snn(*args, **kwargs), target)
+        error = output_error(snn(*args, **kwargs), target, mask)
         rank = (False, -float(snn.eta.sum())) if error < enough else (True, error)
         best = min(best, (rank, error, schedule), key=lambda found: found[0])
     _, error, schedule = best
