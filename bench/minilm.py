@@ -135,16 +135,17 @@ def measured(model: nn.Module, tokenizer, count: int) -> Iterator[Result]:
         raise SystemExit(f"--sentences: at most {len(texts) - CALIBRATION} here, got {count}")
     measurement = Measurement(model, batches(tokenizer, texts[:count]))
     calibration = batches(tokenizer, texts[count : count + CALIBRATION])
-    snn = convert(model, calibration, schedule=Constant(1.0))
-    for windows, delay, lengths in (
-        ("onset delay T", None, CONSECUTIVE),
-        ("onset delay 2", 2, BY_TWO),
-        ("synchronous", 0, SYNCHRONOUS),
-    ):
-        for timesteps in lengths:
-            snn.set_schedule(snn.schedule, timesteps, timesteps if delay is None else delay)
-            search_schedule(snn, (), calibration[0])
-            yield from measurement.results(windows, snn)
+    for tag, bits in (("", None), (", 8 bits", 8)):
+        snn = convert(model, calibration, schedule=Constant(1.0), weight_bits=bits)
+        for windows, delay, lengths in (
+            ("onset delay T", None, CONSECUTIVE),
+            ("onset delay 2", 2, BY_TWO),
+            ("synchronous", 0, SYNCHRONOUS),
+        ):
+            for timesteps in lengths:
+                snn.set_schedule(snn.schedule, timesteps, timesteps if delay is None else delay)
+                search_schedule(snn, (), calibration[0])
+                yield from measurement.results(windows + tag, snn)
     snn = convert(model, calibration, timesteps=max(PAPER), recipe="paper")
     yield from measurement.results("paper recipe", snn, PAPER)
 
