@@ -28,8 +28,8 @@ using namespace snn;
 
 using NeuronArguments = decltype(arguments_of(neuron_problem));
 
-// timesteps, rows, inputs, taps, outputs, bytes, group_stride, row_offset, input_offset, weight, weight_scale,
-// amplitude, row_amplitude, bias
+// timesteps, rows, inputs, taps, outputs, bytes, group_stride, row_offset, input_offset, weight (int8 if there is a
+// scale), weight_scale, amplitude, row_amplitude, bias
 using SpikeGemmArguments = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, Address, int64_t, Address, Address,
                                       Address, Address, Address, Address, Address>;
 using CurrentArgument =
@@ -50,7 +50,10 @@ SpikeGemmProblem spike_gemm_problem(const SpikeGemmArguments& arguments, const C
     problem.group_stride = group_stride;
     problem.row_offset = pointer<const int64_t>(row_offset);
     problem.input_offset = pointer<const int64_t>(input_offset);
-    problem.weight = pointer<const float>(weight);
+    if (weight_scale)
+        problem.weight8 = pointer<const int8_t>(weight);
+    else
+        problem.weight = pointer<const float>(weight);
     problem.weight_scale = pointer<const float>(weight_scale);
     problem.amplitude = pointer<const float>(amplitude);
     problem.row_amplitude = pointer<const float>(row_amplitude);

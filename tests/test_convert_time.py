@@ -11,9 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from architectures import SqueezeExcite, ViT
 from models import Residual, gelu_mlp, images, pooled_cnn, randomise_batch_norm, relu_cnn
-from snn_convert import convert
+from snn_convert import convert, search
 from snn_convert.loop import single_step_loop
-from snn_convert.search import candidates, search_schedule
+from snn_convert.search import candidates, output_error, search_schedule
 from snn_convert.staggered import StaggeredRun
 from snn_kernels.schedules import Constant, Exponential
 from staggered_oracle import staggered_outputs
@@ -157,6 +157,26 @@ def test_step_sizes_are_chosen_by_the_tokens_that_count():
     # The other output is exact, and has no features of tokens that the mask would be of.
     assert error == pytest.approx((of_these / (wanted[:, :2].norm() ** 2 + x.mean(2).norm() ** 2)).sqrt().item(), 1e-3)
     assert error != pytest.approx(distance(found, wanted), 0.1)
+
+
+def test_the_best_of_a_large_model_are_compared_on_more_samples(monkeypatch):
+    _, snn = network("relu_cnn", timesteps=16, schedule=Constant(0.1))
+    monkeypatch.setattr(search, "affordable", lambda *_: (1, 18))
+    seen = []
+
+    def recorded(output, target, mask):
+        seen.append((len(output), output_error(output, target, mask), snn.schedule))
+        return seen[-1][1]
+
+    monkeypatch.setattr(search, "output_error", recorded)
+    error = search_schedule(snn, (images(3),), {})
+    assert [size for size, *_ in seen] == [1] * 18 + [3] * search.FINALISTS
+    first, last = seen[:18], seen[18:]
+    assert {schedule for *_, schedule in last} == {schedule for *_, schedule in sorted(first, key=lambda s: s[1])[:4]}
+    assert (error, snn.schedule) == min((found, schedule) for _, found, schedule in last)
+    seen.clear()
+    search_schedule(snn, (images(1),), {})
+    assert len(seen) == 18
 
 
 @pytest.mark.parametrize("delay", [2, 16])

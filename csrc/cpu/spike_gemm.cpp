@@ -37,7 +37,7 @@ constexpr int64_t kFewestTileInputs = 64, kFewestTileOutputs = 16;
 const DenseKernels& dense_kernels_for(const SpikeGemmProblem& p) {
 #if defined(SNN_AMX_KERNELS)
     if (isa_here() == Isa::amx && !p.output_bytes && p.inputs >= kFewestTileInputs && p.outputs >= kFewestTileOutputs)
-        return p.weight_scale ? amx::byte_kernels : amx::dense_kernels;
+        return p.weight8 ? amx::byte_kernels : amx::dense_kernels;
 #endif
     (void)p;
     return tile_kernels_here().spike_gemm->dense;
@@ -337,8 +337,8 @@ void spike_gemm_groups_cpu(SpikeGemm product, const SpikeGemmProblem& first, con
     const auto one_group = [&](int64_t group, int its_threads) {
         SpikeGemmProblem p = first;
         p.bytes += group * groups.bytes_stride;
-        p.weight += group * p.outputs * p.inputs;
-        if (p.weight_scale) p.weight_scale += group * p.outputs;
+        if (p.weight) p.weight += group * p.outputs * p.inputs;
+        if (p.weight8) p.weight8 += group * p.outputs * p.inputs, p.weight_scale += group * p.outputs;
         if (p.amplitude) p.amplitude += group * p.inputs;
         if (p.bias) p.bias += group * p.outputs;
         p.current += group * p.outputs * p.output_stride;

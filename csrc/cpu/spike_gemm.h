@@ -21,8 +21,9 @@ struct SpikeGemmProblem {
     int64_t output_bytes;         // from the inputs of an output to the next one's; 0 where all have the same
     const int64_t* row_offset;    // [rows]
     const int64_t* input_offset;  // [inputs]
-    const float* weight;          // [outputs, inputs]
-    const float* weight_scale;    // [outputs] of weights that are whole numbers from -128 to 127, or null
+    const float* weight;          // [outputs, inputs], or null
+    const int8_t* weight8;        // or these, and what they are worth
+    const float* weight_scale;    // [outputs]
     const float* amplitude;       // [inputs], or [outputs, inputs] where every output has its own; or null
     const float* row_amplitude;   // [rows] or null
     const float* bias;            // [outputs] or null

@@ -1,6 +1,7 @@
 // What the two methods of the spike product read: index words (dense) and lists of spikes (event-driven).
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "memory.h"
@@ -12,11 +13,11 @@ namespace snn {
 // The fixed-point weights of an output and their unit; `scratch` has room for as many floats.
 inline float fixed_weights(const SpikeGemmProblem& p, ToFixedPoint to_fixed_point, int64_t output, float* scratch,
                            int32_t* fixed) {
-    const float* const weight = p.weight + output * p.inputs;
-    if (p.weight_scale) {
-        for (int64_t k = 0; k < p.inputs; ++k) fixed[k] = static_cast<int32_t>(weight[k]);
+    if (p.weight8) {
+        std::copy_n(p.weight8 + output * p.inputs, p.inputs, fixed);
         return p.weight_scale[output];
     }
+    const float* const weight = p.weight + output * p.inputs;
     const float* amplitude = p.amplitude && p.output_bytes ? p.amplitude + output * p.inputs : p.amplitude;
     return to_fixed_point(weight, amplitude, p.inputs, scratch, fixed);
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +20,11 @@ from .model import SpikingModel
 __all__ = ["candidates", "output_error", "search_schedule"]
 
 SAMPLES = 16  # calibration samples a candidate is tried on, at most
-# Multiplications that a search may spend: some ten seconds of two free cores. A count and not a clock, so that the
-# same model gets the same step sizes on every machine.
+# Multiplications that the first comparison may spend: some ten seconds of two free cores. A count and not a clock, so
+# that the same model gets the same step sizes on every machine.
 BUDGET = 1.5e11
+# What few samples found best is tried on so many times as many.
+FINALISTS, MORE = 4, 4
 NEURON_STEP = 64  # what a neuron costs a step, in multiplications
 
 
@@ -144,7 +147,8 @@ def search_schedule(
 
     Tokens that the input ``attention_mask`` leaves out do not count.
 
-    Of several that are near enough for their :class:`Grid`, the one that reaches furthest.
+    Of several that are near enough for their :class:`Grid`, the one that reaches furthest. What few samples say of a
+    candidate is not much, so the best of a large model are compared once more, on more of them.
 
     What is tried fits a budget of multiplications: a large model is tried on fewer samples and candidates. Where one
     candidate is all that fits, it is set without a run, and the error is NaN.
@@ -154,18 +158,38 @@ def search_schedule(
     if tried == 1:
         snn.set_schedule(tables[0], snn.timesteps)
         return float("nan")
-    args, kwargs = pytree.tree_map_only(Tensor, lambda leaf: leaf[:samples] if leaf.ndim else leaf, (args, kwargs))
-    leaves = snn.flat_inputs(args, kwargs)
-    target, mask = snn.network(*leaves), _mask_of_tokens(snn, leaves)
-    enough = grid_of(snn.timesteps, snn.onset_delay).enough
-    best: tuple = ((True, float("inf")), float("nan"), None)
-    for schedule in progress(tables[:tried]):
-        snn.set_schedule(schedule, snn.timesteps)
-        error = output_error(snn(*args, **kwargs), target, mask)
-        rank = (False, -float(snn.eta.sum())) if error < enough else (True, error)
-        best = min(best, (rank, error, schedule), key=lambda found: found[0])
-    _, error, schedule = best
-    if schedule is None:
+    found = _tried(snn, args, kwargs, tables[:tried], samples, progress)
+    if samples < min(SAMPLES, _batch(args, kwargs)):
+        best = [schedule for _, _, schedule in found[:FINALISTS]]
+        found = _tried(snn, args, kwargs, best, min(SAMPLES, MORE * samples), progress)
+    _, error, schedule = found[0]
+    if math.isnan(error):
         raise ValueError("schedule: every candidate gives NaN on the calibration data; name one yourself")
     snn.set_schedule(schedule, snn.timesteps)
     return error
+
+
+def _batch(args: tuple, kwargs: dict) -> int:
+    sizes = [len(leaf) for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and leaf.ndim]
+    return max(sizes, default=1)
+
+
+def _tried(
+    snn: SpikingModel,
+    args: tuple,
+    kwargs: dict,
+    tables: list[Exponential],
+    samples: int,
+    progress: Callable[[Iterable], Iterable],
+) -> list[tuple[tuple, float, Exponential]]:
+    """The candidates, the best first, each with its rank and its error on so many samples."""
+    args, kwargs = pytree.tree_map_only(Tensor, lambda leaf: leaf[:samples] if leaf.ndim else leaf, (args, kwargs))
+    leaves = snn.flat_inputs(args, kwargs)
+    target, mask = snn.network(*leaves), _mask_of_tokens(snn, leaves)
+    enough, found = grid_of(snn.timesteps, snn.onset_delay).enough, []
+    for schedule in progress(tables):
+        snn.set_schedule(schedule, snn.timesteps)
+        error = output_error(snn(*args, **kwargs), target, mask)
+        rank = (False, -float(snn.eta.sum())) if error < enough else (True, math.inf if math.isnan(error) else error)
+        found.append((rank, error, schedule))
+    return sorted(found, key=lambda one: one[0])

@@ -69,7 +69,8 @@ def product_arguments(
     row. With groups the arguments are those of the first.
     """
     taps = synapses.weight.shape[2:].numel()
-    weight, scale, bias = synapses.values(), *synapses.floats()
+    weight = synapses.values() if synapses.scale is None else synapses.weight.contiguous()
+    scale, bias = synapses.floats()
     of_row = None
     if is_by_row(amplitude):
         of_row, amplitude = amplitude.flatten().contiguous(), None
