@@ -73,6 +73,14 @@ def test_every_map_that_reads_trains_has_weights_of_8_bits(name):
         assert ((worth - wanted).abs() <= 1e-6 * worth.abs()).all()
 
 
+def test_a_map_that_two_places_share_becomes_two():
+    _, snn = eight_bits("grouped")
+    weights = [node.args[1].target for node in snn.engine.nodes if node.target is torch.ops.aten.linear.default]
+    assert len(set(weights)) == 3  # with the head
+    read = {node.target for node in snn.engine.nodes if node.op == "get_attr"}
+    assert read >= {name for name, _ in snn.network.named_parameters()}
+
+
 @pytest.mark.parametrize("name", ["wide", "shortcuts"])
 def test_the_spikes_are_those_of_a_network_with_these_weights(name):
     model, snn = eight_bits(name)

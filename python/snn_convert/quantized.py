@@ -39,6 +39,9 @@ def own_weights(network: fx.GraphModule) -> None:
             own = network.graph.get_attr(name)
         own.meta = dict(shared.meta)
         node.update_arg(1, own)
+        uses[shared.target] -= 1
+        if not shared.users:
+            network.graph.erase_node(shared)
     network.recompile()
 
 
