@@ -259,6 +259,43 @@ def test_methods_agree_in_every_bit(inputs, outputs):
     assert ((dense - wanted).abs() <= 2e-7 * of_output).all()
 
 
+@pytest.mark.parametrize("method", ["dense", "event"])
+@pytest.mark.parametrize("outputs", [64, 72, 100])
+def test_large_currents_are_those_of_their_parts(method, outputs, three_threads):
+    """They are written past the caches, where lines and vectors fit."""
+    rows = 25 * 2**20 // (4 * 16 * outputs)
+    train, weight, bias = random_train(16, rows, 40), random(outputs, 40), random(outputs)
+    whole = sk.spike_linear(train, weight, bias, method=method)
+    assert whole.nbytes > 24 * 2**20
+    for start in range(0, rows, rows // 3):
+        part = slice(start, start + rows // 3)
+        assert torch.equal(whole[:, part], sk.spike_linear(train[part], weight, bias, method=method))
+
+
+@pytest.mark.parametrize(
+    ("size", "options"),
+    [
+        ((32, 32), {"method": "dense"}),
+        ((32, 32), {"method": "event"}),
+        ((27, 31), {"method": "dense"}),
+        ((27, 31), {"method": "event"}),
+        ((32, 32), {"method": "dense", "groups": 20}),
+        ((8, 8), {"method": "dense", "groups": 20}),
+        ((16, 15), {"method": "dense", "amplitude": random(20, 16, 15, seed=4).abs()}),
+    ],
+)
+@pytest.mark.parametrize("outputs", [20, 80])
+def test_large_images_of_currents_are_those_of_their_parts(size, options, outputs, three_threads):
+    count = 25 * 2**20 // (4 * 16 * outputs * size[0] * size[1]) + 1
+    third = -(-count // 3)
+    train, weight = random_train(16, count, 20, *size), random(outputs, 20 // options.get("groups", 1), 3, 3)
+    whole = sk.spike_conv2d(train, weight, padding=1, **options)
+    assert whole.nbytes > 24 * 2**20
+    for start in range(0, count, third):
+        part = sk.spike_conv2d(train[start : start + third], weight, padding=1, **options)
+        assert torch.equal(whole[:, start : start + third], part)
+
+
 def test_auto_takes_events_for_sparse_trains():
     from snn_kernels.ops.spike_gemm.cpu import resolve_method
 

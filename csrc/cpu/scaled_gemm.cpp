@@ -13,6 +13,7 @@
 #include "neuron_tile.h"
 #include "scaled_gemm_tile.h"
 #include "spike_gemm_tile.h"
+#include "spike_stores.h"
 
 namespace snn {
 namespace {
@@ -208,6 +209,8 @@ float* current_of(const ScaledGemmProblem& p, const Columns& columns, int64_t sa
            columns.output * p.output_stride;
 }
 
+static_assert(kScaledOutputs == kLanes);
+
 struct StoreColumns {
     void take(const Columns& columns, const float* sums) const {
         const bool whole = p.output_stride == 1 && columns.outputs == kScaledOutputs;
@@ -216,13 +219,14 @@ struct StoreColumns {
                 const float* from = sums + (t * columns.samples + sample) * kScaledOutputs;
                 float* to = current_of(p, columns, sample, t);
                 if (whole)
-                    std::memcpy(to, from, kScaledOutputs * sizeof(float));
+                    stores.copy_lines(from, kLanes, 1, to, kLanes);
                 else
                     for (int64_t n = 0; n < columns.outputs; ++n) to[n * p.output_stride] = from[n];
             }
     }
 
     const ScaledGemmProblem& p;
+    const Stores stores{are_streamed(p.timesteps * p.samples * p.rows * p.outputs)};
 };
 
 // The neurons behind some samples' sums: [sample][16 outputs].

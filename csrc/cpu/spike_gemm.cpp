@@ -12,6 +12,7 @@
 #include "neuron_tile.h"
 #include "spike_gemm_tile.h"
 #include "spike_index.h"
+#include "spike_stores.h"
 #include "team.h"
 
 namespace snn {
@@ -110,7 +111,7 @@ struct RowBlock {
 // Fetches what a tile's currents are stored to or added to, while the tile is computed: the lines lie far apart, where
 // the hardware does not see them coming.
 void prefetch_currents(const SpikeGemmProblem& p, const Job& job, int64_t t, int64_t block) {
-    if (!p.current) return;
+    if (!p.current || p.streams) return;
     constexpr int64_t kLine = 64 / sizeof(float);
     const RowBlock rows(p.current_row, p.rows, block);
     for (int64_t s = 0; s < std::min<int64_t>(8, p.timesteps - t); ++s) {
@@ -230,7 +231,7 @@ struct StoreCurrents {
     void take(const Job& job, int64_t t, int64_t block, const float* tile) const;
 
     const SpikeGemmProblem& p;
-    const SpikeGemmKernels& kernels = *tile_kernels_here().spike_gemm;
+    const Stores stores{p.streams};
 };
 
 void StoreCurrents::take(const Job& job, int64_t t, int64_t block, const float* tile) const {
@@ -240,13 +241,13 @@ void StoreCurrents::take(const Job& job, int64_t t, int64_t block, const float* 
         float* out = p.current + (t + s) * p.step_stride + job.output * p.output_stride;
         int64_t n = 0;
         if (rows.side_by_side && rows.lanes == kLanes) {
-            for (; n < job.outputs; ++n)
-                std::memcpy(out + n * p.output_stride + row[0], tile + n * kLanes, kLanes * sizeof(float));
+            stores.copy_lines(tile, kLanes, job.outputs, out + row[0], p.output_stride);
+            n = job.outputs;
         } else if (p.output_stride == 1 && rows.lanes == kLanes) {
             for (; n + kLanes <= job.outputs; n += kLanes) {
                 float* to[kLanes];
                 for (int lane = 0; lane < kLanes; ++lane) to[lane] = out + row[lane] + n;
-                kernels.transpose(tile + n * kLanes, kLanes, to);
+                stores.transpose(tile + n * kLanes, kLanes, to);
             }
         }
         for (int lane = 0; lane < rows.lanes; ++lane)
@@ -334,8 +335,10 @@ void spike_gemm_dense_cpu(const SpikeGemmProblem& p, int threads) {
 
 void spike_gemm_groups_cpu(SpikeGemm product, const SpikeGemmProblem& first, const SpikeGemmGroups& groups,
                            int threads) {
+    const bool streams = are_streamed(groups.count * first.timesteps * first.rows * first.outputs);
     const auto one_group = [&](int64_t group, int its_threads) {
         SpikeGemmProblem p = first;
+        p.streams = streams;
         p.bytes += group * groups.bytes_stride;
         if (p.weight) p.weight += group * p.outputs * p.inputs;
         if (p.weight8) p.weight8 += group * p.outputs * p.inputs, p.weight_scale += group * p.outputs;
@@ -352,6 +355,7 @@ void spike_gemm_groups_cpu(SpikeGemm product, const SpikeGemmProblem& first, con
         SpikeGemmProblem p = first;
         p.outputs = groups.count;
         p.output_bytes = groups.bytes_stride;
+        p.streams = streams;
         return product(p, threads);
     }
     const int team = team_of(threads, groups.count);

@@ -33,6 +33,7 @@ struct SpikeGemmProblem {
     int64_t step_stride;
     const int64_t* current_row;  // [rows]
     int64_t output_stride;
+    bool streams;  // currents are written past the caches
 };
 
 // Products that differ in where they lie alone: group g reads bytes `bytes_stride` further on than the one before it,

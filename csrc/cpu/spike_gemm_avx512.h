@@ -80,7 +80,14 @@ void accumulate_outputs(const uint32_t* index, const int32_t* tables, const floa
 }
 
 // Four rounds that exchange blocks of 8, 4, 2 and 1 rows and columns.
-void transpose(const float* from, int64_t from_stride, float* const* to) {
+void stream(float* to, __m512i line) { _mm512_stream_si512(reinterpret_cast<__m512i*>(to), line); }
+
+void copy_lines_streaming(const float* from, int64_t from_stride, int64_t count, float* to, int64_t to_stride) {
+    for (int64_t i = 0; i < count; ++i) stream(to + i * to_stride, _mm512_loadu_si512(from + i * from_stride));
+}
+
+template <bool Streaming>
+void transpose_to(const float* from, int64_t from_stride, float* const* to) {
     __m512i row[16], next[16];
     for (int i = 0; i < 16; ++i) row[i] = _mm512_loadu_si512(from + i * from_stride);
     for (int i = 0; i < 8; ++i) {
@@ -97,11 +104,19 @@ void transpose(const float* from, int64_t from_stride, float* const* to) {
             next[i + j] = _mm512_shuffle_i32x4(row[i + j], row[i + j + 4], 0x88);
             next[i + j + 4] = _mm512_shuffle_i32x4(row[i + j], row[i + j + 4], 0xdd);
         }
+    const auto store = [](float* line, __m512i values) {
+        if (Streaming)
+            stream(line, values);
+        else
+            _mm512_storeu_si512(line, values);
+    };
     for (int j = 0; j < 8; ++j) {
-        _mm512_storeu_si512(to[j], _mm512_shuffle_i32x4(next[j], next[j + 8], 0x88));
-        _mm512_storeu_si512(to[j + 8], _mm512_shuffle_i32x4(next[j], next[j + 8], 0xdd));
+        store(to[j], _mm512_shuffle_i32x4(next[j], next[j + 8], 0x88));
+        store(to[j + 8], _mm512_shuffle_i32x4(next[j], next[j + 8], 0xdd));
     }
 }
+
+constexpr Transpose transpose = transpose_to<false>, transpose_streaming = transpose_to<true>;
 
 template <int Registers>
 void accumulate_events_of(const uint32_t* events, int64_t count, const int32_t* weight, const float* unit,

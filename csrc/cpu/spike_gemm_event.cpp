@@ -7,6 +7,7 @@
 #include "spike_gemm.h"
 #include "spike_gemm_tile.h"
 #include "spike_index.h"
+#include "spike_stores.h"
 
 namespace snn {
 namespace {
@@ -54,15 +55,15 @@ struct EventWeights {
 
 // Fetches what store() writes for a convolution: the lines lie far apart, where the hardware does not see them coming.
 void prefetch(const SpikeGemmProblem& p, int64_t t, int64_t row, int64_t output) {
-    if (p.output_stride == 1) return;
+    if (p.output_stride == 1 || p.streams) return;
     const float* out = p.current + t * p.step_stride + row;
     for (int64_t n = output; n < std::min(output + kEventOutputs, p.outputs); ++n)
         __builtin_prefetch(out + n * p.output_stride, 1);
 }
 
 // Writes 64 outputs of sixteen rows at one step: currents[row][64].
-void store(const SpikeGemmProblem& p, const SpikeGemmKernels& kernels, int64_t t, const int64_t* row, int rows,
-           int64_t output, const float* currents) {
+void store(const SpikeGemmProblem& p, const Stores& stores, int64_t t, const int64_t* row, int rows, int64_t output,
+           const float* currents) {
     float* out = p.current + t * p.step_stride + output * p.output_stride;
     const int64_t outputs = std::min<int64_t>(kEventOutputs, p.outputs - output);
     const bool rows_side_by_side = rows == kLanes && row[kLanes - 1] - row[0] == kLanes - 1;
@@ -71,12 +72,14 @@ void store(const SpikeGemmProblem& p, const SpikeGemmKernels& kernels, int64_t t
         for (; n + kLanes <= outputs; n += kLanes) {
             float* to[kLanes];
             for (int i = 0; i < kLanes; ++i) to[i] = out + row[0] + (n + i) * p.output_stride;
-            kernels.transpose(currents + n, kEventOutputs, to);
+            stores.transpose(currents + n, kEventOutputs, to);
         }
     for (int i = 0; i < rows; ++i) {
         const float* from = currents + i * kEventOutputs;
-        if (p.output_stride == 1)
-            std::copy(from + n, from + outputs, out + row[i] + n);
+        if (p.output_stride == 1 && outputs % kLanes == 0)
+            stores.copy_lines(from, kLanes, outputs / kLanes, out + row[i], kLanes);
+        else if (p.output_stride == 1)
+            std::copy(from, from + outputs, out + row[i]);
         else
             for (int64_t m = n; m < outputs; ++m) out[row[i] + m * p.output_stride] = from[m];
     }
@@ -92,6 +95,7 @@ void spike_gemm_event_cpu(const SpikeGemmProblem& p, int threads) {
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         EventLists events(p, std::min(kRows, p.rows));
+        const Stores stores(p.streams);
         Aligned<float> currents(kLanes * kEventOutputs);
 #pragma omp for schedule(dynamic)
         for (int64_t job = 0; job < groups * row_blocks; ++job) {
@@ -112,7 +116,7 @@ void spike_gemm_event_cpu(const SpikeGemmProblem& p, int threads) {
                                        weights.unit.data() + output, weights.bias.data() + output,
                                        p.row_amplitude ? p.row_amplitude[first + row + lane] : 1.f,
                                        currents.data() + lane * kEventOutputs);
-                        store(p, kernels, t + step, to, lanes, output, currents.data());
+                        store(p, stores, t + step, to, lanes, output, currents.data());
                     }
             }
         }

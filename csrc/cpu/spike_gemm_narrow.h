@@ -32,6 +32,13 @@ void transpose(const float* from, int64_t from_stride, float* const* to) {
         for (int row = 0; row < 16; ++row) to[column][row] = from[row * from_stride + column];
 }
 
+// Into the caches like all others.
+constexpr Transpose transpose_streaming = transpose;
+
+void copy_lines_streaming(const float* from, int64_t from_stride, int64_t count, float* to, int64_t to_stride) {
+    for (int64_t i = 0; i < count; ++i) std::copy_n(from + i * from_stride, kLanes, to + i * to_stride);
+}
+
 #if defined(__AVX2__)
 
 void store_currents(float* to, __m256i sum, __m256 factor, __m256 bias) {

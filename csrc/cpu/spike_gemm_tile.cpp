@@ -141,6 +141,8 @@ const SpikeGemmKernels spike_gemm_kernels = {
     add_spikes,
     add_currents,
     transpose,
+    transpose_streaming,
+    copy_lines_streaming,
     accumulate_events};
 
 }  // namespace snn::SNN_ISA

@@ -50,6 +50,9 @@ using AddCurrents = void (*)(const float* from, int64_t count, float* to);
 // to[column][row] = from[row * from_stride + column] for 16 x 16 numbers.
 using Transpose = void (*)(const float* from, int64_t from_stride, float* const* to);
 
+// to[i * to_stride + lane] = from[i * from_stride + lane] for i < count, lane < 16.
+using CopyLines = void (*)(const float* from, int64_t from_stride, int64_t count, float* to, int64_t to_stride);
+
 // current[n] = bias[n] + unit[n] * row * (sum over the `count` inputs in `events` of weight[input][n]), weight[input]
 // being 64 numbers.
 using AccumulateEvents = void (*)(const uint32_t* events, int64_t count, const int32_t* weight, const float* unit,
@@ -78,7 +81,8 @@ struct SpikeGemmKernels {
     Interleave interleave;
     AddSpikes add_spikes;
     AddCurrents add_currents;
-    Transpose transpose;
+    Transpose transpose, transpose_streaming;  // streaming: past the caches, to 64-byte boundaries
+    CopyLines copy_lines_streaming;
     AccumulateEventsOf accumulate_events;
 };
 
