@@ -73,6 +73,16 @@ def test_every_map_that_reads_trains_has_weights_of_8_bits(name):
         assert ((worth - wanted).abs() <= 1e-6 * worth.abs()).all()
 
 
+def test_weights_are_the_same_wherever_the_network_is_converted(monkeypatch):
+    """On a device whose products read no trains, too."""
+    _, here = eight_bits("grouped")
+    monkeypatch.setattr("snn_convert.amplitudes._takes_trains", lambda *_: False)
+    _, elsewhere = eight_bits("grouped")
+    assert not elsewhere.engine.amplitudes
+    for weight, other in zip(maps_of(here).values(), maps_of(elsewhere).values(), strict=True):
+        assert torch.equal(weight, other)
+
+
 def test_a_map_that_two_places_share_becomes_two():
     _, snn = eight_bits("grouped")
     weights = [node.args[1].target for node in snn.engine.nodes if node.target is torch.ops.aten.linear.default]

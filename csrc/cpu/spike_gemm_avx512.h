@@ -79,13 +79,13 @@ void accumulate_outputs(const uint32_t* index, const int32_t* tables, const floa
             store_currents(current + step * step_stride + n * kLanes, sum[step][n], factor[n], _mm512_set1_ps(bias[n]));
 }
 
-// Four rounds that exchange blocks of 8, 4, 2 and 1 rows and columns.
 void stream(float* to, __m512i line) { _mm512_stream_si512(reinterpret_cast<__m512i*>(to), line); }
 
 void copy_lines_streaming(const float* from, int64_t from_stride, int64_t count, float* to, int64_t to_stride) {
     for (int64_t i = 0; i < count; ++i) stream(to + i * to_stride, _mm512_loadu_si512(from + i * from_stride));
 }
 
+// Four rounds that exchange blocks of 8, 4, 2 and 1 rows and columns.
 template <bool Streaming>
 void transpose_to(const float* from, int64_t from_stride, float* const* to) {
     __m512i row[16], next[16];

@@ -1,4 +1,5 @@
-// What the two methods of the spike product read: index words (dense) and lists of spikes (event-driven).
+// What the two methods of the spike product read: fixed-point weights, and index words (dense) or lists of spikes
+// (event-driven).
 #pragma once
 
 #include <algorithm>

@@ -31,6 +31,7 @@ def plan_amplitudes(
     They are the affine maps of a population, whose scale may be one number an input channel, which folds into the
     weights, one a row of a linear map, as where tokens are mixed, or one a neuron; and the sums of such a map and a
     train whose scale is one number a feature of the map. ``values`` are those of one sample.
+    With ``anywhere`` the maps are those that read trains on whatever device, and not on this one alone.
     """
     scales: dict[fx.Node, Tensor] = {}
     found: dict[fx.Node, Tensor | None] = {}
@@ -45,7 +46,7 @@ def plan_amplitudes(
             scales[node] = call_node(node, {**values, source: scales[source]}).expand_as(values[node])
         elif source in scales and not others and is_sum(node):
             scales[node] = scales[source].expand_as(values[node])
-        elif source in scales and (_takes_trains(node, values) or (anywhere and node.target in PRODUCTS)):
+        elif source in scales and node.target in PRODUCTS and (anywhere or _takes_trains(node, values)):
             found[node] = _amplitude_of_product(node, scales[source])
         elif is_sum(node):
             found[node] = _amplitude_in_sum(node, found, scales, values)
@@ -59,8 +60,6 @@ def _by_parameters(node: fx.Node, source: fx.Node) -> bool:
 
 def _takes_trains(node: fx.Node, values: Mapping[fx.Node, Any]) -> bool:
     """Whether the packed product is the one to take here."""
-    if node.target not in PRODUCTS:
-        return False
     backend = choose(None, values[node.args[1]].device)
     if backend in GPU_BACKENDS:  # where a group of channels is a launch of its own
         return argument(node, 6, "groups", 1) == 1

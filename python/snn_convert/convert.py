@@ -116,7 +116,7 @@ def convert(
     if silent:
         warnings.warn(f"populations that never moved in the calibration data: {', '.join(silent)}", stacklevel=2)
     if weight_bits:
-        snn.round_weights()
+        _round_weights(snn)
     args, kwargs = as_arguments(first)
     snn.measure_offsets(*args, **kwargs)
     if chosen.dynamics == "parallel" and chosen.correction != "none":
@@ -124,6 +124,12 @@ def convert(
     if chosen.schedule is None:
         search_schedule(snn, args, kwargs, lambda candidates: shown(candidates, "choosing step sizes"))
     return snn
+
+
+@torch.no_grad()
+def _round_weights(snn: SpikingModel) -> None:
+    inputs = snn.engine.example_inputs(snn.eta.device)
+    snn.engine.round_weights(snn.engine.start(inputs, lambda population, x: population(*x)))
 
 
 def _check_precision(model: nn.Module) -> None:

@@ -220,13 +220,6 @@ class SpikingModel(nn.Module):
         self._plan(values)
 
     @torch.no_grad()
-    def round_weights(self) -> None:
-        """Bring the weights of the maps that read trains to 8 bits, see :mod:`snn_convert.quantized`; the offsets are
-        to be measured again."""
-        inputs = self.engine.example_inputs(self.eta.device)
-        self.engine.round_weights(self.engine.start(inputs, lambda population, x: population(*x)))
-
-    @torch.no_grad()
     def refresh(self, offsets: bool = False) -> None:
         """Choose kernels for the present device and scales and, if asked to, measure the offsets again."""
         inputs = self.engine.example_inputs(self.eta.device)
