@@ -144,7 +144,7 @@ def measured(model: nn.Module, tokenizer, count: int) -> Iterator[Result]:
         ):
             for timesteps in lengths:
                 snn.set_schedule(snn.schedule, timesteps, timesteps if delay is None else delay)
-                search_schedule(snn, (), calibration[0])
+                search_schedule(snn, calibration)
                 yield from measurement.results(windows + tag, snn)
     snn = convert(model, calibration, timesteps=max(PAPER), recipe="paper")
     yield from measurement.results("paper recipe", snn, PAPER)

@@ -22,7 +22,7 @@ from .lower import lower
 from .model import SpikingModel
 from .quantized import own_weights
 from .recipes import Recipe, recipe_named
-from .search import search_schedule
+from .search import leading_items, search_schedule
 from .trace import as_arguments, export
 
 __all__ = ["convert"]
@@ -95,20 +95,20 @@ def convert(
     if isinstance(calibration, (Tensor, Mapping)):
         calibration = [calibration]
     items = iter(calibration)
-    first = next(items, None)
-    if first is None:
+    leading = leading_items(items)
+    if not leading:
         raise CalibrationError("calibration: expected at least one model input, got none")
 
     def shown(iterable: Iterable, what: str, total: int | None = None) -> Iterable:
         return track(iterable, description=what, total=total, transient=True) if progress else iterable
 
-    traced = lower(export(model, first), chosen.substitutes, chosen.normalisation, chosen.dynamics)
+    traced = lower(export(model, leading[0]), chosen.substitutes, chosen.normalisation, chosen.dynamics)
     if weight_bits:
         own_weights(traced.network)
     schedule = chosen.schedule or Constant(1.0)
     snn = SpikingModel(traced, timesteps, schedule, chosen.encoder, chosen.onset_delay, chosen.dynamics).eval()
     size = len(calibration) if hasattr(calibration, "__len__") else None
-    data = itertools.chain([first], items)
+    data = itertools.chain(leading, items)
     if chosen.dynamics == "parallel":
         data = list(data)  # gone through more than once
     statistics = calibrate(snn, data, lambda data: shown(data, "calibrating", size))
@@ -117,12 +117,12 @@ def convert(
         warnings.warn(f"populations that never moved in the calibration data: {', '.join(silent)}", stacklevel=2)
     if weight_bits:
         _round_weights(snn)
-    args, kwargs = as_arguments(first)
+    args, kwargs = as_arguments(leading[0])
     snn.measure_offsets(*args, **kwargs)
     if chosen.dynamics == "parallel" and chosen.correction != "none":
         calibrate_corrections(snn, data, chosen.correction, lambda updates: shown(updates, "calibrating corrections"))
     if chosen.schedule is None:
-        search_schedule(snn, args, kwargs, lambda candidates: shown(candidates, "choosing step sizes"))
+        search_schedule(snn, leading, lambda candidates: shown(candidates, "choosing step sizes"))
     return snn
 
 

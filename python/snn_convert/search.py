@@ -16,8 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from snn_kernels.schedules import Exponential
 
 from .model import SpikingModel
+from .trace import as_arguments
 
-__all__ = ["candidates", "output_error", "search_schedule"]
+__all__ = ["candidates", "search_schedule"]
 
 SAMPLES = 16  # calibration samples a candidate is tried on, at most
 # Multiplications that the first comparison may spend: some ten seconds of two free cores. A count and not a clock, so
@@ -91,8 +92,8 @@ def candidates(timesteps: int, onset_delay: int = 0) -> list[Exponential]:
     return list(dict.fromkeys(tables))
 
 
-def output_error(output: Any, target: Any, mask: Tensor | None = None) -> float:
-    """``||output - target|| / ||target||`` over all floating-point leaves.
+def squared_error(output: Any, target: Any, mask: Tensor | None = None) -> Tensor:
+    """``||output - target||^2`` and ``||target||^2`` over all floating-point leaves, float64 [2].
 
     What belongs to tokens that the mask ``[B, tokens]`` has as 0 does not count: nobody reads it, and it can be
     anything.
@@ -103,12 +104,35 @@ def output_error(output: Any, target: Any, mask: Tensor | None = None) -> float:
         return leaf.double() * mask.reshape(*mask.shape, *(1,) * (leaf.ndim - 2)) if of_tokens else leaf.double()
 
     squares = [
-        (counted(a - b).square().sum(), counted(b).square().sum())
+        torch.stack((counted(a - b).square().sum(), counted(b).square().sum()))
         for a, b in zip(pytree.tree_leaves(output), pytree.tree_leaves(target))
         if isinstance(b, Tensor) and b.is_floating_point()
     ]
-    error, size = (sum(column) for column in zip(*squares))
-    return float((error / size.clamp_min(1e-300)).sqrt())
+    return torch.stack(squares).sum(0)
+
+
+def _batch(item: Any) -> int:
+    leaves = pytree.tree_leaves(as_arguments(item))
+    return max((len(leaf) for leaf in leaves if isinstance(leaf, Tensor) and leaf.ndim), default=1)
+
+
+def leading_items(items: Iterable[Any], samples: int = SAMPLES) -> list[Any]:
+    """The first items, as many as it takes to hold so many samples."""
+    taken, items = [], iter(items)
+    while samples > 0 and (item := next(items, None)) is not None:
+        taken.append(item)
+        samples -= _batch(item)
+    return taken
+
+
+def leading_samples(items: Iterable[Any], samples: int) -> list[tuple[tuple, dict]]:
+    """The arguments of the first items that hold so many samples, those of the last item cut to the number."""
+    arguments = []
+    for item in leading_items(items, samples):
+        cut = lambda leaf, n=samples: leaf[:n] if leaf.ndim else leaf  # noqa: E731
+        arguments.append(pytree.tree_map_only(Tensor, cut, as_arguments(item)))
+        samples -= _batch(item)
+    return arguments
 
 
 def _mask_of_tokens(snn: SpikingModel, leaves: list[Any]) -> Tensor | None:
@@ -119,7 +143,7 @@ def _mask_of_tokens(snn: SpikingModel, leaves: list[Any]) -> Tensor | None:
     return None
 
 
-def _cost(snn: SpikingModel, args: tuple, kwargs: dict) -> float:
+def _cost(snn: SpikingModel, item: Any) -> float:
     """Multiplications that one sample costs in one of the populations' steps."""
     neurons = 0
 
@@ -127,11 +151,10 @@ def _cost(snn: SpikingModel, args: tuple, kwargs: dict) -> float:
         nonlocal neurons
         neurons += h.numel()
 
-    one = pytree.tree_map_only(Tensor, lambda leaf: leaf[:1] if leaf.ndim else leaf, (args, kwargs))
     hooks = [population.register_forward_hook(count) for _, population in snn.populations()]
     try:
         with FlopCounterMode(display=False) as counter:
-            snn.network(*snn.flat_inputs(*one))
+            snn.network(*snn.flat_inputs(*leading_samples([item], 1)[0]))
     finally:
         for hook in hooks:
             hook.remove()
@@ -141,9 +164,10 @@ def _cost(snn: SpikingModel, args: tuple, kwargs: dict) -> float:
 
 @torch.no_grad()
 def search_schedule(
-    snn: SpikingModel, args: tuple, kwargs: dict, progress: Callable[[Iterable], Iterable] = iter
+    snn: SpikingModel, calibration: Iterable[Any], progress: Callable[[Iterable], Iterable] = iter
 ) -> float:
-    """Set the candidate whose output after all steps is nearest to the ANN's; returns its relative error.
+    """Set the candidate whose output after all steps is nearest to the ANN's on the first samples of the calibration
+    data; returns its relative error ``||output - target|| / ||target||``.
 
     Tokens that the input ``attention_mask`` leaves out do not count.
 
@@ -154,14 +178,15 @@ def search_schedule(
     candidate is all that fits, it is set without a run, and the error is NaN.
     """
     tables = candidates(snn.timesteps, snn.onset_delay)
-    samples, tried = affordable(_cost(snn, args, kwargs), snn.timesteps, len(tables))
+    items = leading_items(calibration)
+    samples, tried = affordable(_cost(snn, items[0]), snn.timesteps, len(tables))
     if tried == 1:
         snn.set_schedule(tables[0], snn.timesteps)
         return float("nan")
-    found = _tried(snn, args, kwargs, tables[:tried], samples, progress)
-    if samples < min(SAMPLES, _batch(args, kwargs)):
+    found = _tried(snn, leading_samples(items, samples), tables[:tried], progress)
+    if samples < min(SAMPLES, sum(map(_batch, items))):
         best = [schedule for _, _, schedule in found[:FINALISTS]]
-        found = _tried(snn, args, kwargs, best, min(SAMPLES, MORE * samples), progress)
+        found = _tried(snn, leading_samples(items, min(SAMPLES, MORE * samples)), best, progress)
     _, error, schedule = found[0]
     if math.isnan(error):
         raise ValueError("schedule: every candidate gives NaN on the calibration data; name one yourself")
@@ -169,27 +194,21 @@ def search_schedule(
     return error
 
 
-def _batch(args: tuple, kwargs: dict) -> int:
-    sizes = [len(leaf) for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and leaf.ndim]
-    return max(sizes, default=1)
-
-
 def _tried(
     snn: SpikingModel,
-    args: tuple,
-    kwargs: dict,
+    arguments: list[tuple[tuple, dict]],
     tables: list[Exponential],
-    samples: int,
     progress: Callable[[Iterable], Iterable],
 ) -> list[tuple[tuple, float, Exponential]]:
-    """The candidates, the best first, each with its rank and its error on so many samples."""
-    args, kwargs = pytree.tree_map_only(Tensor, lambda leaf: leaf[:samples] if leaf.ndim else leaf, (args, kwargs))
-    leaves = snn.flat_inputs(args, kwargs)
-    target, mask = snn.network(*leaves), _mask_of_tokens(snn, leaves)
+    """The candidates, the best first, each with its rank and its error on these samples."""
+    inputs = [snn.flat_inputs(*pair) for pair in arguments]
+    wanted = [(snn.network(*leaves), _mask_of_tokens(snn, leaves)) for leaves in inputs]
     enough, found = grid_of(snn.timesteps, snn.onset_delay).enough, []
     for schedule in progress(tables):
         snn.set_schedule(schedule, snn.timesteps)
-        error = output_error(snn(*args, **kwargs), target, mask)
+        outputs = (snn(*args, **kwargs) for args, kwargs in arguments)
+        error, size = sum(squared_error(output, *known) for output, known in zip(outputs, wanted))
+        error = float((error / size.clamp_min(1e-300)).sqrt())
         rank = (False, -float(snn.eta.sum())) if error < enough else (True, math.inf if math.isnan(error) else error)
         found.append((rank, error, schedule))
     return sorted(found, key=lambda one: one[0])

@@ -101,7 +101,7 @@ def choose_steps(snn: SpikingModel, recipe: str, split: Split, timesteps: int) -
     """
     snn.set_schedule(snn.schedule, timesteps)
     if recipe == "default":
-        search_schedule(snn, (calibration_batches(split)[0],), {})
+        search_schedule(snn, calibration_batches(split))
 
 
 def evaluate(

@@ -87,5 +87,5 @@ def _conversions(system: System, model: nn.Module, split: Split, calibration: li
             snn = convert(model, calibration, timesteps=steps, recipe=system.recipe, onset_delay=delay)
         else:
             snn.set_schedule(snn.schedule, steps, delay)
-            search_schedule(snn, (torch.cat(calibration[:4]),), {})
+            search_schedule(snn, calibration)
         yield snn, snn(split.test_images)
