@@ -205,15 +205,15 @@ def test_auto_takes_the_tables_and_the_fused_ops_run_in_one(monkeypatch):
 
 def products() -> list[torch.Tensor]:
     """Currents; small sizes that leave remainders everywhere."""
-    train, weight, image, kernel = (
-        random_train(21, 5, 7, 83),
-        random(45, 83),
-        random_train(9, 4, 7, 11, 9),
-        random(18, 7, 3, 3),
-    )
-    of_tokens, of_pixels = random(7, 83), random(7, 11, 9)
+    train, weight, of_tokens = random_train(21, 5, 7, 83), random(45, 83), random(7, 83)
     parts = [sk.spike_linear(train, weight, random(45), amplitude=of_tokens, method="dense")]
-    parts += [sk.spike_conv2d(image, kernel, stride=s, padding=1, amplitude=of_pixels, method="dense") for s in (1, 2)]
+    # The second has more inputs and outputs than AMX's tiles take at once.
+    for image, kernel in (
+        (random_train(9, 4, 7, 11, 9), random(18, 7, 3, 3)),
+        (random_train(9, 1, 70, 5, 6), random(70, 70, 3, 3)),
+    ):
+        options = {"padding": 1, "amplitude": random(*image.shape[1:]), "method": "dense"}
+        parts += [sk.spike_conv2d(image, kernel, stride=stride, **options) for stride in (1, 2)]
     return parts
 
 
@@ -236,15 +236,42 @@ def test_ops_satisfy_torch():
         torch.library.opcheck(ops.spike_conv2d_signgd.default, (*product, *neuron[:4], *geometry, *neuron[4:]))
 
 
-def test_weights_that_are_not_finite_reach_what_they_deliver_alone():
-    """Where their input fires: tables hold sums of those that do."""
-    spikes = torch.zeros(40, 1, 2, 6)
-    spikes[3, 0, 1, 2] = 1
-    weight = torch.ones(16, 6)
-    weight[5, 2] = float("inf")
-    output = sk.spike_linear(sk.pack(spikes), weight, amplitude=torch.full((2, 6), 2.0).fill_diagonal_(1.0))
-    assert output[3, 0, 1, 5] == float("inf")
-    assert output.isfinite().sum() == output.numel() - 1
+@pytest.mark.parametrize("number", [float("inf"), float("nan")])
+def test_numbers_that_are_not_finite_reach_what_they_deliver_alone(number):
+    """A weight its output, an amplitude the row that sees it, as NaN: there is no fixed-point number for them."""
+    train, wanted = random_train(40, 1, 2, 6), torch.zeros(40, 1, 2, 16, dtype=torch.bool)
+    weight, amplitude = random(16, 6), random(2, 6, seed=2)
+    weight[5, 2], wanted[..., 5] = number, True
+    assert torch.equal(sk.spike_linear(train, weight, amplitude=amplitude, method="dense").isnan(), wanted)
+    amplitude[1, 3], wanted[:, :, 1] = number, True
+    assert torch.equal(sk.spike_linear(train, weight, amplitude=amplitude, method="dense").isnan(), wanted)
+
+
+@pytest.mark.parametrize("size", [1e-42, 1e-30, 1e-15, 1e15, 1e30])
+def test_currents_of_any_size(size):
+    """With amplitudes a thousand times apart from row to row, and from input to input in a row. A unit is at most
+    2^-30, and a thousandth more, of the product of the lengths of weights and amplitudes, or 2^-126; each input has an
+    error of at most half of it. The sum and each product are rounded to 24 bits too, or to a denormal number."""
+    train, weight = random_train(40, 3, 4, 70), random(18, 70) * size
+    amplitude = random(4, 70).abs() * torch.tensor([[1e-3], [1.0], [1e3], [0.0]])
+    amplitude[1, ::7] *= 1e3
+    wanted = (train.unpack().double() * amplitude.double()) @ weight.double().t()
+    weight, amplitude = weight.double(), amplitude.double()
+    lengths = amplitude.norm(dim=1)[:, None] * weight.norm(dim=1)  # [rows, outputs]
+    unit = (1.01 * 2**-30 * lengths).clamp(min=2**-126)
+    bound = 70 / 2 * unit + 2**-23 * (amplitude @ weight.abs().t()) + 71 * 2**-149
+    output = sk.spike_linear(train, weight.float(), amplitude=amplitude.float(), method="dense")
+    assert ((output.double() - wanted).abs() <= bound).all()
+
+
+def test_no_sum_overflows():
+    """All inputs fire, with weights and amplitudes that make the bound on their sums tight, of either sign."""
+    for inputs in (1, 3, 64, 700):
+        for weight in (torch.ones(17, inputs), -torch.ones(17, inputs), torch.full((17, inputs), 1 - 2**-24)):
+            train = sk.pack(torch.ones(16, 2, 1, inputs))
+            output = sk.spike_linear(train, weight, amplitude=torch.full((1, inputs), 0.7), method="dense")
+            wanted = weight[0, 0].double() * torch.tensor(0.7) * inputs
+            torch.testing.assert_close(output.double(), wanted.expand(output.shape), rtol=3e-7, atol=0)
 
 
 @pytest.mark.parametrize(

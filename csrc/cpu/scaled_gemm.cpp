@@ -1,17 +1,14 @@
-// Prepares patterns and weights once, makes the tables of a row and 16 outputs, and lets all samples and steps add
-// them.
+// Makes the tables of a row and 16 outputs, or some times as many, and lets all samples and steps add them.
 #include "scaled_gemm.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <deque>
 #include <vector>
 
-#include "memory.h"
 #include "neuron_fields.h"
 #include "neuron_tile.h"
-#include "scaled_gemm_tile.h"
+#include "scaled_operands.h"
 #include "spike_gemm_tile.h"
 #include "spike_stores.h"
 
@@ -19,89 +16,9 @@ namespace snn {
 namespace {
 
 static_assert(kScaledOutputs == kLanes);  // of AddSpikes
-constexpr int kTables = 32;               // that are in use at once: 32 KB
-constexpr int64_t kMostColumns = 1024;    // of the sums of a thread: 64 KB
+constexpr int64_t kMostColumns = 1024;    // of the sums of a thread: 64 KB for 16 outputs
 
 int64_t up(int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple; }
-
-// Byte s of spread[byte] is bit s of `byte`, times kPatternUnit.
-constexpr std::array<uint64_t, 256> spread_bits() {
-    std::array<uint64_t, 256> spread{};
-    for (int byte = 0; byte < 256; ++byte)
-        for (int s = 0; s < 8; ++s)
-            if (byte >> s & 1) spread[byte] |= uint64_t{kPatternUnit} << 8 * s;
-    return spread;
-}
-constexpr std::array<uint64_t, 256> kSpread = spread_bits();
-
-// What every thread reads. Columns are numbered [sample][byte group][8 steps].
-class Prepared {
-  public:
-    Prepared(const ScaledGemmProblem& problem, int threads)
-        : p(problem),
-          groups(up(p.timesteps, kStepsPerByte)),
-          quads(up(p.channels, kQuad)),
-          blocks(up(p.samples * groups * kStepsPerByte, kColumns)),
-          output_blocks(up(p.outputs, kScaledOutputs)),
-          patterns_(p.positions * blocks * quads * kColumns),
-          weight_(output_blocks * p.taps * quads * kQuad * kScaledOutputs),
-          amplitude_(p.positions * quads * kQuad) {
-#pragma omp parallel num_threads(threads) if (threads > 1)
-        {
-#pragma omp for schedule(static) nowait
-            for (int64_t position = 0; position < p.positions; ++position) fill_position(position);
-#pragma omp for schedule(static)
-            for (int64_t block = 0; block < output_blocks; ++block) fill_weights(block);
-        }
-    }
-
-    // Of a position from a block of columns and a quad on; blocks lie block_stride() apart.
-    const uint8_t* patterns(int64_t position, int64_t block, int64_t quad) const {
-        return patterns_.data() + ((position * blocks + block) * quads + quad) * kColumns;
-    }
-    int64_t block_stride() const { return quads * kColumns; }
-    const float* weight(int64_t output_block, int64_t tap, int64_t quad) const {
-        return weight_.data() + ((output_block * p.taps + tap) * quads + quad) * kQuad * kScaledOutputs;
-    }
-    const float* amplitude(int64_t position, int64_t quad) const {
-        return amplitude_.data() + (position * quads + quad) * kQuad;
-    }
-
-    const ScaledGemmProblem& p;
-    const int64_t groups, quads, blocks, output_blocks;
-
-  private:
-    void fill_position(int64_t position) {
-        float* const amplitude = amplitude_.data() + position * quads * kQuad;
-        std::copy_n(p.amplitude + position * p.channels, p.channels, amplitude);
-        std::fill(amplitude + p.channels, amplitude + quads * kQuad, 0.f);
-        uint8_t* const to = patterns_.data() + position * blocks * quads * kColumns;
-        for (int64_t half = 0; half < 2 * blocks; ++half) {  // eight steps of a sample
-            const int64_t sample = half / std::max<int64_t>(groups, 1), group = half - sample * groups;
-            const uint8_t* from =
-                p.bytes + group * p.group_stride + sample * p.sample_stride + p.position_offset[position];
-            for (int64_t quad = 0; quad < quads; ++quad) {
-                uint64_t patterns = 0;
-                const int64_t inputs = std::min<int64_t>(kQuad, p.channels - quad * kQuad);
-                for (int64_t i = 0; sample < p.samples && i < inputs; ++i)
-                    patterns |= kSpread[from[(quad * kQuad + i) * p.channel_stride]] << i;
-                std::memcpy(to + ((half / 2) * quads + quad) * kColumns + half % 2 * kStepsPerByte, &patterns,
-                            sizeof(patterns));
-            }
-        }
-    }
-
-    void fill_weights(int64_t block) {
-        float* to = weight_.data() + block * p.taps * quads * kQuad * kScaledOutputs;
-        for (int64_t tap = 0; tap < p.taps; ++tap)
-            for (int64_t c = 0; c < quads * kQuad; ++c)
-                for (int64_t n = block * kScaledOutputs; n < (block + 1) * kScaledOutputs; ++n)
-                    *to++ = c < p.channels && n < p.outputs ? p.weight[(n * p.channels + c) * p.taps + tap] : 0.f;
-    }
-
-    Aligned<uint8_t> patterns_;
-    Aligned<float> weight_, amplitude_;
-};
 
 // Some samples' neurons of a row and 16 outputs.
 struct Columns {
@@ -111,62 +28,95 @@ struct Columns {
 // The tables of one thread, and the sums of its columns.
 class Adder {
   public:
-    Adder(const Prepared& prepared, int64_t samples)
+    Adder(const ScaledOperands& prepared, int64_t samples)
         : at_(prepared),
-          tables_(kTables * kTableFloats),
-          sums_((prepared.groups + 1) * kStepsPerByte * samples * kScaledOutputs) {}
-
-    // [step][sample][16 outputs]
-    float* sums(const Columns& columns) {
-        place(columns.samples);
-        first_block_ = columns.sample * at_.groups / 2;
-        if (at_.p.bias) std::copy_n(at_.p.bias + columns.output, columns.outputs, bias_);
-        start_ = bias_;
-        for (int64_t tap = 0; tap < at_.p.taps; ++tap) {
-            const int64_t position = at_.p.row_position[columns.row * at_.p.taps + tap];
-            for (int64_t quad = 0; position >= 0 && quad < at_.quads;) {
-                const int64_t count = std::min<int64_t>(kTables - tables_in_use_, at_.quads - quad);
-                kernels_.build(at_.weight(columns.output / kScaledOutputs, tap, quad), at_.amplitude(position, quad),
-                               count, tables_.data() + tables_in_use_ * kTableFloats);
-                runs_[count_++] = {at_.patterns(position, first_block_, quad), count};
-                quad += count;
-                tables_in_use_ += count;
-                if (tables_in_use_ == kTables) add();
-            }
-        }
-        if (count_ || start_) add();
-        return sums_.data();
+          sum_stride_((prepared.groups + 1) * kStepsPerByte * samples * kScaledOutputs),
+          tables_(outputs_at_once() * table_stride()),
+          sums_(outputs_at_once() * sum_stride_),
+          power_(outputs_at_once() * kScaledOutputs),
+          unit_(power_.size()),
+          bias_(power_.size()),
+          runs_(prepared.kernels.blocks_at_once) {
+        chunk_.runs = runs_.data(), chunk_.tables = tables_.data();
+        chunk_.pattern_stride = prepared.pattern_stride();
+        chunk_.table_stride = table_stride(), chunk_.sum_stride = sum_stride_;
     }
 
+    // Those of the blocks of outputs from columns.output on: [step][sample][16 outputs], sum_stride() apart.
+    float* sums(const Columns& columns, int64_t output_blocks) {
+        first_output_block_ = columns.output / kScaledOutputs;
+        place(columns.samples);
+        start(columns.row, output_blocks);
+        const int64_t first_column_block = columns.sample * at_.groups / 2;
+        for (int64_t tap = 0; tap < at_.p.taps; ++tap) {
+            const int64_t position = at_.p.row_position[columns.row * at_.p.taps + tap];
+            for (int64_t block = 0; position >= 0 && block < at_.input_blocks;) {
+                if (blocks_ == at_.kernels.blocks_at_once) add();
+                const int64_t count = std::min<int64_t>(at_.kernels.blocks_at_once - blocks_, at_.input_blocks - block);
+                build(position, tap, block, count);
+                runs_[chunk_.count++] = {at_.patterns(position, first_column_block, block), count};
+                block += count, blocks_ += count;
+            }
+        }
+        chunk_.unit = unit_.data(), chunk_.bias = bias_.data();
+        add();
+        return sums_.data();
+    }
+    int64_t sum_stride() const { return sum_stride_; }
+
   private:
+    int64_t outputs_at_once() const { return std::min<int64_t>(at_.kernels.outputs_at_once, at_.output_blocks); }
+    int64_t table_stride() const { return int64_t{at_.kernels.blocks_at_once} * at_.kernels.table_numbers; }
+
     // The halves of the blocks of columns, in the order of samples and byte groups; the last may be of no sample.
     void place(int64_t samples) {
-        if (places_.step == samples * kScaledOutputs) return;
-        places_.step = samples * kScaledOutputs;
+        if (chunk_.places.step == samples * kScaledOutputs) return;
+        chunk_.places.step = samples * kScaledOutputs;
         half_.clear();
         for (int64_t sample = 0; sample < samples; ++sample)
             for (int64_t group = 0; group < at_.groups; ++group)
                 half_.push_back((group * kStepsPerByte * samples + sample) * kScaledOutputs);
         if (half_.size() % 2) half_.push_back(at_.groups * kStepsPerByte * samples * kScaledOutputs);
-        places_.half = half_.data();
+        chunk_.places.half = half_.data();
+        chunk_.column_blocks = static_cast<int64_t>(half_.size()) / 2;
+    }
+
+    void start(int64_t row, int64_t output_blocks) {
+        chunk_.output_blocks = output_blocks;
+        chunk_.first = true, chunk_.unit = nullptr;
+        for (int64_t block = 0; block < output_blocks; ++block) {
+            const int64_t output = (first_output_block_ + block) * kScaledOutputs;
+            float* const power = power_.data() + block * kScaledOutputs;
+            at_.find_powers(row, first_output_block_ + block, power);
+            for (int64_t i = 0; i < kScaledOutputs; ++i) {
+                unit_[block * kScaledOutputs + i] = 1 / power[i];
+                bias_[block * kScaledOutputs + i] =
+                    at_.p.bias && output + i < at_.p.outputs ? at_.p.bias[output + i] : 0.f;
+            }
+        }
+    }
+
+    void build(int64_t position, int64_t tap, int64_t input_block, int64_t count) {
+        for (int64_t block = 0; block < chunk_.output_blocks; ++block)
+            at_.kernels.build(at_.weight(first_output_block_ + block, tap, input_block),
+                              at_.amplitude(position, input_block), power_.data() + block * kScaledOutputs, count,
+                              tables_.data() + block * table_stride() + blocks_ * at_.kernels.table_numbers);
     }
 
     void add() {
-        kernels_.add(runs_, count_, tables_.data(), static_cast<int64_t>(half_.size()) / 2, at_.block_stride(), start_,
-                     places_, sums_.data());
-        tables_in_use_ = 0, count_ = 0, start_ = nullptr;
+        at_.kernels.add(chunk_, sums_.data());
+        blocks_ = 0, chunk_.count = 0, chunk_.first = false;
     }
 
-    const Prepared& at_;
-    const ScaledGemmKernels& kernels_ = *tile_kernels_here().scaled_gemm;
-    Aligned<float> tables_, sums_;
+    const ScaledOperands& at_;
+    const int64_t sum_stride_;
+    Aligned<int32_t> tables_;
+    Aligned<float> sums_;
+    std::vector<float> power_, unit_, bias_;  // bias: of the last outputs some are left over, which nobody reads
+    std::vector<InputRun> runs_;
     std::vector<int64_t> half_;
-    SumPlaces places_{nullptr, 0};
-    QuadRun runs_[kTables];
-    float bias_[kScaledOutputs] = {};  // of the last outputs some are left over, which nobody reads
-    const float* start_ = nullptr;
-    int64_t first_block_ = 0, tables_in_use_ = 0;
-    int count_ = 0;
+    ScaledChunk chunk_{};
+    int64_t first_output_block_ = 0, blocks_ = 0;  // of inputs, whose tables are in use
 };
 
 // Calls visitor.take(columns, their sums) for all rows, outputs and samples. The sums of further products of the same
@@ -174,10 +124,13 @@ class Adder {
 template <class MakeVisitor>
 void for_all_columns(const std::vector<ScaledGemmProblem>& products, int threads, MakeVisitor make_visitor) {
     threads = std::max(threads, 1);
-    std::deque<Prepared> prepared;
+    std::deque<ScaledOperands> prepared;
     for (const ScaledGemmProblem& product : products) prepared.emplace_back(product, threads);
     const ScaledGemmProblem& p = products[0];
-    const int64_t output_blocks = prepared[0].output_blocks;
+    int64_t at_once = prepared[0].output_blocks;  // blocks of outputs
+    for (const ScaledOperands& product : prepared)
+        at_once = std::min<int64_t>(at_once, product.kernels.outputs_at_once);
+    const int64_t output_jobs = up(prepared[0].output_blocks, std::max<int64_t>(at_once, 1));
     const int64_t steps = std::max<int64_t>(prepared[0].groups * kStepsPerByte, 1);
     // An even number: two samples' byte groups fill whole blocks of columns.
     const int64_t samples = std::min(std::max<int64_t>(kMostColumns / steps / 2 * 2, 2), p.samples);
@@ -185,21 +138,30 @@ void for_all_columns(const std::vector<ScaledGemmProblem>& products, int threads
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         std::deque<Adder> adders;
-        for (const Prepared& product : prepared) adders.emplace_back(product, samples);
+        for (const ScaledOperands& product : prepared) adders.emplace_back(product, samples);
         const AddCurrents add_currents = tile_kernels_here().spike_gemm->add_currents;
         auto visitor = make_visitor(samples);
+        const auto visit = [&](Columns columns, int64_t output_blocks) {
+            float* const sums = adders[0].sums(columns, output_blocks);
+            for (size_t i = 1; i < adders.size(); ++i) {
+                const float* const more = adders[i].sums(columns, output_blocks);
+                for (int64_t block = 0; block < output_blocks; ++block)
+                    add_currents(more + block * adders[i].sum_stride(), steps * columns.samples * kScaledOutputs,
+                                 sums + block * adders[0].sum_stride());
+            }
+            for (int64_t block = 0; block < output_blocks; ++block, columns.output += kScaledOutputs) {
+                columns.outputs = std::min<int64_t>(kScaledOutputs, p.outputs - columns.output);
+                visitor.take(columns, sums + block * adders[0].sum_stride());
+            }
+        };
 #pragma omp for schedule(dynamic) collapse(3)
         for (int64_t part = 0; part < parts; ++part)
-            for (int64_t block = 0; block < output_blocks; ++block)
+            for (int64_t job = 0; job < output_jobs; ++job)
                 for (int64_t rows = 0; rows < row_blocks; ++rows)
                     for (int64_t row = rows * p.rows / row_blocks; row < (rows + 1) * p.rows / row_blocks; ++row) {
-                        const int64_t output = block * kScaledOutputs, sample = part * samples;
-                        const Columns columns{row, output, std::min<int64_t>(kScaledOutputs, p.outputs - output),
-                                              sample, std::min(samples, p.samples - sample)};
-                        float* const sums = adders[0].sums(columns);
-                        for (size_t i = 1; i < adders.size(); ++i)
-                            add_currents(adders[i].sums(columns), steps * columns.samples * kScaledOutputs, sums);
-                        visitor.take(columns, sums);
+                        const int64_t sample = part * samples, block = job * at_once;
+                        visit({row, block * kScaledOutputs, 0, sample, std::min(samples, p.samples - sample)},
+                              std::min(at_once, prepared[0].output_blocks - block));
                     }
     }
 }

@@ -10,9 +10,9 @@ namespace snn {
 
 // current[t, sample, row, n] = bias[n] + sum over taps and channels c of
 //     weight[n, c, tap] * amplitude[position, c] * spike[t, sample, position, c],    position = row_position[row, tap]
-// in float32, products and sums rounded one by one and in a fixed order, the bias first. A linear map has one tap and
-// as many positions as rows; of a convolution positions are those of its input, and windows reach beyond the image
-// where it is -1.
+// The products become fixed-point numbers whose sums are exact: the same bits on all instruction sets. Where one that
+// can enter is not finite, all currents of its row and output are NaN. A linear map has one tap and as many positions
+// as rows; of a convolution positions are those of its input, and windows reach beyond the image where it is -1.
 struct ScaledGemmProblem {
     int64_t timesteps, samples, positions, channels, rows, taps, outputs;
     const uint8_t* bytes;  // (group, sample, position, c) at the sum of the four below

@@ -4,9 +4,7 @@
 // each of 16 x 16 sums in one instruction) make the same exact sums as the tables of Four Russians do: modulo 2^32, to
 // which the sums belong, sum = sum_0 + 256 sum_1 + 256^2 sum_2 + 256^3 sum_3. That is 256 products a cycle, where
 // permutes make 80 and fused multiply-adds 32. A weight of 8 bits is one byte, and there are 1024 products a cycle.
-#pragma GCC diagnostic ignored "-Wuninitialized"  // gcc 12's own headers
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#include <immintrin.h>
+#include "amx_tiles.h"
 
 #include <algorithm>
 #include <cstring>
@@ -16,30 +14,10 @@
 namespace snn::amx {
 namespace {
 
-constexpr int kLine = 64, kTileRows = 16, kTileBytes = kTileRows * kLine;
 constexpr int kBlockInputs = kLine;         // a line of weights: one byte of as many inputs
 constexpr int kPairBytes = 2 * kTileBytes;  // tiles of weights go in pairs: two bytes, or two blocks of outputs
 constexpr int kMostBlocks = 10;             // of inputs, whose spikes at two steps, 20 KB, stay in the L1 cache
 constexpr int kSteps = 2;                   // at once
-
-using Sum = int32_t[kTileRows * kLanes];
-
-// Eight tiles of 16 lines. A constant: gcc 12 believes that no more than 8 bytes of it are read.
-constexpr struct {
-    uint8_t palette = 1, start_row = 0, reserved[14] = {};
-    uint16_t line_bytes[16] = {kLine, kLine, kLine, kLine, kLine, kLine, kLine, kLine};
-    uint8_t lines[16] = {kTileRows, kTileRows, kTileRows, kTileRows, kTileRows, kTileRows, kTileRows, kTileRows};
-} kShape;
-static_assert(sizeof(kShape) == 64);
-
-// Gives this thread the tiles until it ends.
-class Tiles {
-  public:
-    Tiles() { _tile_loadconfig(&kShape); }
-    ~Tiles() { _tile_release(); }
-    Tiles(const Tiles&) = delete;
-    Tiles& operator=(const Tiles&) = delete;
-};
 
 // How weights of so many bytes become pairs of tiles: of 4 bytes, two pairs have those of 16 outputs; of one byte, a
 // pair has 32 outputs.
@@ -67,7 +45,7 @@ void build_tables(const int32_t* fixed, int64_t blocks, int64_t n, int32_t* tabl
 void build_index(const uint32_t* words, uint32_t* index) { std::memcpy(index, words, kTileBytes); }
 
 // spikes[block][step][line] = 0 or 1 for each byte
-void expand(const uint8_t* index, int64_t blocks, int first_step, uint8_t (*spikes)[kSteps][kTileBytes]) {
+void expand(const uint8_t* index, int64_t blocks, int first_step, TwoTiles* spikes) {
     for (int64_t block = 0; block < blocks; ++block)
         for (int line = 0; line < kTileBytes; line += kLine, index += kLine) {
             const __m512i packed = _mm512_load_si512(index);
@@ -76,49 +54,33 @@ void expand(const uint8_t* index, int64_t blocks, int first_step, uint8_t (*spik
                                    _mm512_and_si512(_mm512_srl_epi16(packed, _mm_cvtsi32_si128(first_step + step)),
                                                     _mm512_set1_epi8(1)));
         }
-    asm volatile("" ::: "memory");  // gcc 12 does not know that tiles read memory
+    written_for_tiles();
 }
 
-// sum[2 tile + step] of a pair of tiles and two steps. The last byte of a weight has the sign.
+// Of weights in the left operand; the last byte of one has the sign.
 template <bool FirstHasSign, bool SecondHasSign>
-void multiply(const uint8_t* weights, const uint8_t (*spikes)[kSteps][kTileBytes], int64_t blocks, bool first,
-              Sum* sum) {
-    if (first) {
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
-    } else {
-        _tile_loadd(0, sum[0], kLine);
-        _tile_loadd(1, sum[1], kLine);
-        _tile_loadd(2, sum[2], kLine);
-        _tile_loadd(3, sum[3], kLine);
-    }
-    for (int64_t block = 0; block < blocks; ++block, weights += kPairBytes) {
-        _tile_loadd(4, weights, kLine);
-        _tile_loadd(6, spikes[block][0], kLine);
-        _tile_loadd(7, spikes[block][1], kLine);
+struct Products {
+    template <bool Two>
+    static void of_first() {
         if (FirstHasSign) {
             _tile_dpbsud(0, 4, 6);
-            _tile_dpbsud(1, 4, 7);
+            if (Two) _tile_dpbsud(1, 4, 7);
         } else {
             _tile_dpbuud(0, 4, 6);
-            _tile_dpbuud(1, 4, 7);
-        }
-        _tile_loadd(5, weights + kTileBytes, kLine);
-        if (SecondHasSign) {
-            _tile_dpbsud(2, 5, 6);
-            _tile_dpbsud(3, 5, 7);
-        } else {
-            _tile_dpbuud(2, 5, 6);
-            _tile_dpbuud(3, 5, 7);
+            if (Two) _tile_dpbuud(1, 4, 7);
         }
     }
-    _tile_stored(0, sum[0], kLine);
-    _tile_stored(1, sum[1], kLine);
-    _tile_stored(2, sum[2], kLine);
-    _tile_stored(3, sum[3], kLine);
-}
+    template <bool Two>
+    static void of_second() {
+        if (SecondHasSign) {
+            _tile_dpbsud(2, 5, 6);
+            if (Two) _tile_dpbsud(3, 5, 7);
+        } else {
+            _tile_dpbuud(2, 5, 6);
+            if (Two) _tile_dpbuud(3, 5, 7);
+        }
+    }
+};
 
 // Both steps of up to 16 outputs from sum[byte][step]: current[s][n][lane].
 template <int Bytes>
@@ -126,10 +88,8 @@ void finish(const Sum* sum, const float* unit, const float* bias, __m512 row, in
             int64_t step_stride) {
     for (int s = 0; s < kSteps; ++s, current += step_stride)
         for (int n = 0; n < outputs; ++n) {
-            const auto part = [&](int byte) { return _mm512_load_si512(sum[byte * kSteps + s] + n * kLanes); };
-            __m512i total = part(Bytes - 1);
-            for (int byte = Bytes - 2; byte >= 0; --byte)
-                total = _mm512_add_epi32(_mm512_slli_epi32(total, 8), part(byte));
+            const __m512i total =
+                join<Bytes>([&](int byte) { return _mm512_load_si512(sum[byte * kSteps + s] + n * kLanes); });
             const __m512 factor = _mm512_mul_ps(_mm512_set1_ps(unit[n]), row);
             const __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(total), factor);
             _mm512_storeu_ps(current + n * kLanes, _mm512_add_ps(_mm512_set1_ps(bias[n]), product));
@@ -140,7 +100,7 @@ template <int Bytes>
 void accumulate(const uint32_t* index, const int32_t* tables, const float* unit, const float* bias, const float* row,
                 int64_t blocks, int outputs, float* current, int64_t step_stride) {
     using P = Pairs<Bytes>;
-    alignas(kLine) uint8_t spikes[kMostBlocks][kSteps][kTileBytes];
+    alignas(kLine) TwoTiles spikes[kMostBlocks];                                 // of two steps
     alignas(kLine) Sum sums[kMostOutputs / P::kOutputs][P::kCount][2 * kSteps];  // [tile][step]
     const auto* bytes = reinterpret_cast<const uint8_t*>(index);
     const auto* weights = reinterpret_cast<const uint8_t*>(tables);
@@ -155,10 +115,11 @@ void accumulate(const uint32_t* index, const int32_t* tables, const float* unit,
                 const uint8_t* from = weights + (n / P::kOutputs * P::kCount * blocks + done) * kPairBytes;
                 auto* const sum = sums[chunks == 1 ? 0 : n / P::kOutputs];
                 if constexpr (Bytes == 1) {
-                    multiply<true, true>(from, spikes, chunk, done == 0, sum[0]);
+                    multiply<Products<true, true>>(from, kPairBytes, spikes, chunk, done == 0, sum[0]);
                 } else {
-                    multiply<false, false>(from, spikes, chunk, done == 0, sum[0]);
-                    multiply<false, true>(from + blocks * kPairBytes, spikes, chunk, done == 0, sum[1]);
+                    multiply<Products<false, false>>(from, kPairBytes, spikes, chunk, done == 0, sum[0]);
+                    multiply<Products<false, true>>(from + blocks * kPairBytes, kPairBytes, spikes, chunk, done == 0,
+                                                    sum[1]);
                 }
                 if (c < chunks) continue;
                 for (int m = n; m < std::min(n + P::kOutputs, outputs); m += kTileRows)

@@ -43,8 +43,8 @@ inline void store(int tile, void* to, long stride) {
     for (int i = 0; i < 16; ++i) std::memcpy(static_cast<uint8_t*>(to) + i * stride, at(tile).line[i], 64);
 }
 
-// sum[m][n] += a[m][4 k + i] * b[k][4 n + i] for k < 16, i < 4; the bytes of b are unsigned.
-template <class A>
+// sum[m][n] += a[m][4 k + i] * b[k][4 n + i] for k < 16, i < 4, bytes of these types.
+template <class A, class B>
 __attribute__((optimize("O3"), no_sanitize("address"))) void multiply(int sum, int a, int b) {
     uint32_t sums[16][16];
     std::memcpy(sums, at(sum).line, sizeof(sums));
@@ -52,7 +52,7 @@ __attribute__((optimize("O3"), no_sanitize("address"))) void multiply(int sum, i
     for (int m = 0; m < 16; ++m)
         for (int k = 0; k < 64; ++k)
             for (int n = 0; n < 16; ++n)
-                sums[m][n] += static_cast<A>(left.line[m][k]) * right.line[k / 4][4 * n + k % 4];
+                sums[m][n] += static_cast<A>(left.line[m][k]) * static_cast<B>(right.line[k / 4][4 * n + k % 4]);
     std::memcpy(at(sum).line, sums, sizeof(sums));
 }
 
@@ -65,10 +65,12 @@ __attribute__((optimize("O3"), no_sanitize("address"))) void multiply(int sum, i
 #undef _tile_stored
 #undef _tile_dpbuud
 #undef _tile_dpbsud
+#undef _tile_dpbusd
 #define _tile_loadconfig emulated::configure
 #define _tile_release emulated::release
 #define _tile_zero emulated::zero
 #define _tile_loadd emulated::load
 #define _tile_stored emulated::store
-#define _tile_dpbuud emulated::multiply<uint8_t>
-#define _tile_dpbsud emulated::multiply<int8_t>
+#define _tile_dpbuud emulated::multiply<uint8_t, uint8_t>
+#define _tile_dpbsud emulated::multiply<int8_t, uint8_t>
+#define _tile_dpbusd emulated::multiply<uint8_t, int8_t>

@@ -65,11 +65,12 @@ def spike_linear(
         fixed-point numbers. Their unit is a power of two for each output, at most about ``2**-30`` of the larger of the
         sums of its positive and of its negative weights. They are added exactly and the sum is rounded to float32, so
         both methods give the same currents, bit for bit, on every instruction set. An output with a weight that is not
-        finite has NaN for all currents. With an amplitude for each neuron ``dense`` adds float32 numbers one by one, in
-        an order that is the same on all instruction sets. ``unpack`` accumulates as PyTorch does. On tensor cores
-        weights are float16 numbers scaled by a power of two for each output: float16 ones exactly, bfloat16 ones up to
-        ``2**-39`` of the largest weight of the output, and float32 ones (or an amplitude for each input) as the sum of
-        two, up to that and ``2**-23`` of the weight itself, the size of a rounding of one float32 addition.
+        finite has NaN for all currents. With an amplitude for each neuron ``dense`` has a unit for each row and output,
+        at most about ``2**-30`` of the length of the weights times that of the amplitudes. ``unpack``
+        accumulates as PyTorch does. On tensor cores weights are float16 numbers scaled by a power of two for each
+        output: float16 ones exactly, bfloat16 ones up to ``2**-39`` of the largest weight of the output, and float32
+        ones (or an amplitude for each input) as the sum of two, up to that and ``2**-23`` of the weight itself, the
+        size of a rounding of one float32 addition.
 
         With weights of 8 bits, and no amplitude or a number, ``current[n] = bias[n] + (scale[n] * amplitude) * sum`` of
         an exact sum (up to ``2**17`` inputs): the same currents, bit for bit, by every method on every backend.
