@@ -19,7 +19,9 @@ namespace snn {
 
 using Address = uintptr_t;
 using OperandArgument = std::tuple<Address, int64_t, int64_t>;  // data, inner, period
-using InputArgument = std::tuple<Address, int64_t, OperandArgument, OperandArgument, Address, Address>;  // NeuronInput
+// dtype of the currents or uint8 for a train, data, stride, amplitude
+using SourceArgument = std::tuple<std::string, Address, int64_t, OperandArgument>;
+using InputArgument = std::tuple<SourceArgument, OperandArgument, OperandArgument, Address, Address>;  // NeuronInput
 using MomentumArgument = std::tuple<float, bool, Address>;  // momentum, nesterov, m
 
 struct ModelEntry {
@@ -57,27 +59,32 @@ inline DType dtype_of(const std::string& name) {
     throw std::invalid_argument("dtype: expected float32, float16 or bfloat16, got " + name);
 }
 
-inline NeuronProblem neuron_problem(const std::string& model, const std::string& dtype, int64_t timesteps,
-                                    int64_t neurons, Address eta, const std::vector<InputArgument>& inputs,
-                                    const OperandArgument& scale, const std::vector<OperandArgument>& parameters,
-                                    const OperandArgument& v, Address v_out, Address bytes,
-                                    const MomentumArgument& momentum) {
+inline bool names_train(const std::string& dtype) { return dtype == "uint8"; }
+
+inline Input input_of(const SourceArgument& argument) {
+    const auto& [dtype, data, stride, amplitude] = argument;
+    if (names_train(dtype)) return {DType::float32, nullptr, pointer<const uint8_t>(data), stride, operand(amplitude)};
+    return {dtype_of(dtype), pointer<const void>(data), nullptr, stride, operand(amplitude)};
+}
+
+inline NeuronProblem neuron_problem(const std::string& model, int64_t timesteps, int64_t neurons, Address eta,
+                                    const std::vector<InputArgument>& inputs, const OperandArgument& scale,
+                                    const std::vector<OperandArgument>& parameters, const OperandArgument& v,
+                                    Address v_out, Address bytes, const MomentumArgument& momentum) {
     NeuronProblem problem{};
     const auto found = model_named(model);
     problem.model = static_cast<int>(found - kModels.begin());
     problem.arity = static_cast<int>(inputs.size());
     if (problem.arity != found->inputs || parameters.size() != kParameters)
         throw std::invalid_argument("inputs: wrong number for " + model);
-    problem.dtype = dtype_of(dtype);
     problem.timesteps = timesteps;
     problem.neurons = neurons;
     problem.eta = pointer<const float>(eta);
     for (int k = 0; k < problem.arity; ++k) {
-        const auto& [current, step_stride, offset, x, x_out, m] = inputs[k];
+        const auto& [received, offset, x, x_out, m] = inputs[k];
         if ((x_out != 0) != found->decodes || (m != 0) != found->momentum)
             throw std::invalid_argument("inputs: wrong state for " + model);
-        problem.input[k] = {pointer<const void>(current), step_stride,      operand(offset), operand(x),
-                            pointer<float>(x_out),        pointer<float>(m)};
+        problem.input[k] = {input_of(received), operand(offset), operand(x), pointer<float>(x_out), pointer<float>(m)};
     }
     problem.scale = operand(scale);
     for (int k = 0; k < kParameters; ++k) problem.parameter[k] = operand(parameters[k]);
@@ -106,17 +113,6 @@ inline ParallelProblem parallel_problem(const std::string& dtype, int64_t timest
     problem.step_threshold = pointer<const float>(weight_and_threshold.second);
     problem.bytes = pointer<uint8_t>(bytes);
     return problem;
-}
-
-// dtype of the currents or uint8 for a train, data, stride, amplitude
-using SourceArgument = std::tuple<std::string, Address, int64_t, OperandArgument>;
-
-inline bool names_train(const std::string& dtype) { return dtype == "uint8"; }
-
-inline Input input_of(const SourceArgument& argument) {
-    const auto& [dtype, data, stride, amplitude] = argument;
-    if (names_train(dtype)) return {DType::float32, nullptr, pointer<const uint8_t>(data), stride, operand(amplitude)};
-    return {dtype_of(dtype), pointer<const void>(data), nullptr, stride, operand(amplitude)};
 }
 
 inline DecodeProblem decode_problem(int64_t timesteps, int64_t neurons, Address eta, const SourceArgument& input,

@@ -18,9 +18,17 @@ struct Operand {
     int64_t period;
 };
 
+// Currents, dense or of a train whose spikes are each worth `amplitude`.
+struct Input {
+    DType dtype;           // of dense currents
+    const void* current;   // [T, N], steps `stride` elements apart, or null
+    const uint8_t* train;  // [ceil(T / 8), N], byte groups `stride` apart, or null
+    int64_t stride;
+    Operand amplitude;
+};
+
 struct NeuronInput {
-    const void* current;  // [T, N], steps `step_stride` elements apart
-    int64_t step_stride;
+    Input received;  // all inputs of a problem dense and of one type, or all trains
     Operand offset;
     Operand x;     // decoded input before the first step
     float* x_out;  // and after the last
@@ -28,9 +36,8 @@ struct NeuronInput {
 };
 
 struct NeuronProblem {
-    int model;    // index into Models
-    int arity;    // inputs in use
-    DType dtype;  // of the currents
+    int model;  // index into Models
+    int arity;  // inputs in use
     int64_t timesteps;
     int64_t neurons;
     const float* eta;
@@ -43,15 +50,6 @@ struct NeuronProblem {
     float momentum;
     bool nesterov;
     uint8_t* bytes;  // [ceil(T / 8), N]
-};
-
-// Currents, dense or of a train whose spikes are each worth `amplitude`.
-struct Input {
-    DType dtype;           // of dense currents
-    const void* current;   // [T, N], steps `stride` elements apart, or null
-    const uint8_t* train;  // [ceil(T / 8), N], byte groups `stride` apart, or null
-    int64_t stride;
-    Operand amplitude;
 };
 
 // Decoded inputs after each step: x <- x - eta (2 current - offset).

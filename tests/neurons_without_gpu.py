@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import test_decode as decoding
 import test_signgd_matmul as products
+import test_signgd_trains as trains
 import test_signgd_vector as vector
 from cuda_kernels import kernels_of, module
 from neuron_models import CALLS, assert_same_outcome, currents
@@ -43,6 +44,16 @@ def same_as_on_the_cpu(activation, **arguments):
     result = run_here(activation, **arguments)
     assert_same(result, run(activation, backend="cpu", **arguments))
     return result
+
+
+@pytest.mark.parametrize("name", [*ACTIVATIONS, "relu with momentum"])
+def test_trains(name):
+    for arguments in trains.calls(name.removesuffix(" with momentum"), SIZES):
+        if name.endswith("momentum"):
+            arguments["momentum"] = 0.5
+        with kernels_of(BACKEND):
+            packed = trains.run(**arguments, backend=BACKEND)
+        assert_same(packed, trains.run(**arguments, backend="cpu"))
 
 
 if BACKEND == "cuda":
@@ -205,6 +216,6 @@ def test_any_call(data, exact):
 def test_opcheck(name):
     arguments = arguments_for(ACTIVATIONS[name], (2, 3), 9)
     fields = [torch.tensor(0.5)] * ACTIVATIONS[name].arity
-    call = (arguments["currents"], arguments["eta"], name, fields, torch.ones(3), [], fields, fields[0], [])
+    call = (arguments["currents"], [], arguments["eta"], name, fields, torch.ones(3), [], fields, fields[0], [])
     with kernels_of(BACKEND):
         torch.library.opcheck(torch.ops.snn_kernels.neuron.default, (*call, 0.0, False, BACKEND))

@@ -74,6 +74,39 @@ def test_currents_of_fused_layers_never_exist(monkeypatch):
     assert set(taken) <= {(33, 33)}
 
 
+class Branches(nn.Module):
+    """Joined branches, a padded pool, and products of populations, one of which is broadcast."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = nn.Conv2d(1, 6, 3, padding=1), nn.Conv2d(1, 10, 3, padding=1)
+        self.joined, self.gate = nn.Conv2d(16, 20, 3, padding=1), nn.Linear(20, 20)
+        self.pool, self.head = nn.MaxPool2d(3, 2, 1), nn.Linear(20 * 16, 5)
+
+    def forward(self, x):
+        x = torch.cat([torch.relu(self.left(x)), torch.nn.functional.silu(self.right(x))], 1)
+        x = self.pool(torch.relu(self.joined(x)))
+        gate = torch.sigmoid(self.gate(x.mean((2, 3))))
+        return self.head((x * gate[:, :, None, None]).flatten(1))
+
+
+@vectors
+@pytest.mark.parametrize("recipe", ["default", "paper"])
+def test_neurons_read_the_trains_of_others(recipe, monkeypatch):
+    torch.manual_seed(0)
+    model, x = Branches().eval(), images(5)
+    snn = convert(model, [images(16, seed=2)], timesteps=20, schedule=Exponential(0.3, 0.9), recipe=recipe)
+    joined = [str(node.target) for node in snn.engine.amplitudes]
+    assert joined.count("aten.conv2d.default") == 1
+    assert_agrees_with_the_oracle(snn, model, x, [7, 20])
+    unpacked, original = [], packed.Emission.dense
+    monkeypatch.setattr(packed.Emission, "dense", lambda self: unpacked.append(self.train.shape) or original(self))
+    output = snn(x)
+    assert set(unpacked) == {(5, 20, 4, 4)}  # what the mean is taken of
+    monkeypatch.setattr("snn_convert.population.as_received", lambda current: (packed.as_dense(current), None))
+    assert torch.equal(output, snn(x))
+
+
 class Shortcuts(nn.Module):
     """Residual sums of a product and a train, of two products, and of a product that is read twice."""
 

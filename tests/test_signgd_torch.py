@@ -33,8 +33,11 @@ def test_opcheck(name, backend):
         for currents in (arguments["currents"], [current.transpose(1, 2) for current in arguments["currents"]]):
             fields = [torch.tensor(0.5)] * len(currents)
             for m in ([], [*fields, fields[0]]):
-                call = (currents, ETA, name, fields, torch.ones(3, 1)[:1], parameters, fields, fields[0], m)
+                call = (currents, [], ETA, name, fields, torch.ones(3, 1)[:1], parameters, fields, fields[0], m)
                 torch.library.opcheck(torch.ops.snn_kernels.neuron.default, (*call, 0.5 * len(m), False, backend))
+    bytes = [torch.full((2, 2, 3), 85, dtype=torch.uint8)] * len(fields)
+    call = (bytes, fields, ETA, name, fields, torch.ones(()), parameters, fields, fields[0], [], 0.0, False, backend)
+    torch.library.opcheck(torch.ops.snn_kernels.neuron.default, call)
 
 
 def two_layers(current: torch.Tensor, bias: torch.Tensor) -> tuple[SpikeTrain, NeuronState]:

@@ -25,6 +25,10 @@ COMPILED = [
     ("gelu", "bfloat16", 80, True),
     ("gelu", "bfloat16", 100, True),
     ("maximum", "float32", 100, True),
+    ("relu", "uint8", 90, True),
+    ("maximum", "uint8", 80, True),
+    ("gelu", "uint8", 100, False),
+    ("gelu with momentum", "uint8", 90, True),
     ("maximum", "bfloat16", 90, True),
     ("divide", "float32", 80, True),
     ("pow", "float32", 90, True),
@@ -67,8 +71,9 @@ def compile_ahead(name: str, dtype: str, capability: int, aligned: bool):
         "DECODES": "integrate" not in name,
         "MOMENTUM": bool(momentum),
         "NESTEROV": bool(momentum),
+        "PACKED": dtype == "uint8",
         "ALIGNED": aligned,
-        "BLOCK": block_of(light, 4 if dtype == "float32" else 2, aligned),
+        "BLOCK": block_of(light, 2 if dtype in ("float16", "bfloat16") else 4, aligned),
     }
     return aot(neuron_kernel, constants, dtype, capability)
 
@@ -80,7 +85,7 @@ def test_compiles_without_fused_operations_or_spills(name, dtype, capability, al
     assert f".target sm_{capability}" in ptx
     assert_rounds_once(kernel)
     # A light activation loads 16 bytes at a time: the currents of eight steps, and of one for the rest of the train.
-    if aligned and name in TRITON_ACTIVATIONS and TRITON_ACTIVATIONS[name].light:
+    if aligned and dtype != "uint8" and name in TRITON_ACTIVATIONS and TRITON_ACTIVATIONS[name].light:
         assert len(re.findall(r"ld\.global\.v4\.b32", ptx)) == 9 * ACTIVATIONS[name].arity
     assert_spills_at_most(0, kernel, tmp_path)
 

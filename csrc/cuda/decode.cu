@@ -8,8 +8,6 @@ namespace snn {
 namespace cuda {
 namespace {
 
-constexpr int kWord = 4;
-
 // The neurons of a thread.
 template <int Width>
 struct Decoder {

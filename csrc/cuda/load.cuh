@@ -90,11 +90,13 @@ __device__ __forceinline__ void store(To* to, const From (&from)[Width], int cou
         if (i < count) to[i] = static_cast<To>(from[i]);
 }
 
+constexpr int kWord = 4;
+
 // Four bytes, those that exist.
-__device__ __forceinline__ void load_bytes(const uint8_t* from, uint32_t (&to)[4], int count, bool aligned) {
+__device__ __forceinline__ void load_bytes(const uint8_t* from, uint32_t (&to)[kWord], int count, bool aligned) {
     const uint32_t raw = aligned ? *reinterpret_cast<const uint32_t*>(from) : 0;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) to[i] = aligned ? raw >> 8 * i & 255 : i < count ? from[i] : 0u;
+    for (int i = 0; i < kWord; ++i) to[i] = aligned ? raw >> 8 * i & 255 : i < count ? from[i] : 0u;
 }
 
 inline bool aligned_to(const void* pointer, size_t size) { return reinterpret_cast<uintptr_t>(pointer) % size == 0; }

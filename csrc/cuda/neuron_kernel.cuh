@@ -1,5 +1,5 @@
-// One thread owns `Width` neighbouring neurons: their state stays in registers through all steps, each current is read
-// once in 16-byte loads, and a byte a neuron is written for every eight steps.
+// One thread owns neighbouring neurons: their state stays in registers through all steps, each current is read once in
+// 16-byte loads, or each byte of a train in a word of four, and a byte a neuron is written for every eight steps.
 #pragma once
 
 #include "../core/models.h"
@@ -53,26 +53,82 @@ __device__ __forceinline__ void store_neurons(const Neuron (&neuron)[Width], con
     }
 }
 
+// What a thread's neurons receive in eight steps, dense currents of a type.
+template <class Current>
+class Received {
+  public:
+    static constexpr int kWidth = Pack<Current>::width;
+
+    __device__ Received(const Input& input, int64_t first, int count, bool aligned)
+        : from_(static_cast<const Current*>(input.current) + first),
+          stride_(input.stride),
+          count_(count),
+          aligned_(aligned) {}
+    __device__ __forceinline__ void load(int64_t t, int s) {
+        current_[s] = load_currents(from_ + (t + s) * stride_, count_, aligned_);
+    }
+    __device__ __forceinline__ float at(int s, int i) const { return to_float(current_[s].value[i]); }
+
+    static bool can_vectorise(const Input& input) {
+        return aligned_to(input.current, 16) && input.stride % kWidth == 0;
+    }
+
+  private:
+    const Current* from_;
+    const int64_t stride_;
+    const int count_;
+    const bool aligned_;
+    Pack<Current> current_[kStepsPerByte];
+};
+
+// The spikes of a train, each worth an amplitude.
+struct Train {};
+
+template <>
+class Received<Train> {
+  public:
+    static constexpr int kWidth = kWord;
+
+    __device__ Received(const Input& input, int64_t first, int count, bool aligned)
+        : from_(input.train + first), stride_(input.stride), count_(count), aligned_(aligned) {
+        load_operand(input.amplitude, first, count, amplitude_);
+    }
+    __device__ __forceinline__ void load(int64_t t, int s) {
+        if (s == 0) load_bytes(from_ + t / kStepsPerByte * stride_, byte_, count_, aligned_);
+    }
+    __device__ __forceinline__ float at(int s, int i) const { return weighed(byte_[i], s, amplitude_[i]); }
+
+    static bool can_vectorise(const Input& input) {
+        return aligned_to(input.train, kWidth) && input.stride % kWidth == 0;
+    }
+
+  private:
+    const uint8_t* from_;
+    const int64_t stride_;
+    const int count_;
+    const bool aligned_;
+    float amplitude_[kWidth];
+    uint32_t byte_[kWidth];
+};
+
 template <class Model, class Current>
 __global__ void __launch_bounds__(kThreads, 2) neuron_kernel(const NeuronProblem p, const bool aligned) {
-    constexpr int width = Pack<Current>::width, arity = Model::inputs;
+    constexpr int width = Received<Current>::kWidth, arity = Model::inputs;
     const int64_t first = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * width;
     if (first >= p.neurons) return;
     const int count = p.neurons - first < width ? static_cast<int>(p.neurons - first) : width;
     Neuron neuron[width];
     load_neurons<Model>(neuron, p, first, count);
+    Received<Current> x(p.input[0].received, first, count, aligned);
+    Received<Current> y(p.input[arity - 1].received, first, count, aligned);
 
     for (int64_t t = 0; t < p.timesteps; t += kStepsPerByte) {
         const int steps = p.timesteps - t < kStepsPerByte ? static_cast<int>(p.timesteps - t) : kStepsPerByte;
-        Pack<Current> current[arity][kStepsPerByte];  // all loads of a byte group in flight before the first use
 #pragma unroll
-        for (int s = 0; s < kStepsPerByte; ++s)
-#pragma unroll
-            for (int k = 0; k < arity; ++k)
-                if (s < steps)
-                    current[k][s] = load_currents(
-                        static_cast<const Current*>(p.input[k].current) + (t + s) * p.input[k].step_stride + first,
-                        count, aligned);
+        for (int s = 0; s < kStepsPerByte; ++s) {  // all loads of a byte group in flight before the first use
+            if (s < steps) x.load(t, s);
+            if (s < steps && arity == 2) y.load(t, s);
+        }
         uint32_t byte[width] = {};
 #pragma unroll
         for (int s = 0; s < kStepsPerByte; ++s) {
@@ -80,8 +136,7 @@ __global__ void __launch_bounds__(kThreads, 2) neuron_kernel(const NeuronProblem
             const Step at = {__ldg(p.eta + t + s), p.momentum, p.nesterov ? 1.f : 0.f};
 #pragma unroll
             for (int i = 0; i < width; ++i) {
-                const bool spike = Model::step(neuron[i], to_float(current[0][s].value[i]),
-                                               to_float(current[arity - 1][s].value[i]), at);
+                const bool spike = Model::step(neuron[i], x.at(s, i), arity == 2 ? y.at(s, i) : x.at(s, i), at);
                 byte[i] |= spike ? 1u << s : 0u;
             }
         }
@@ -93,16 +148,15 @@ __global__ void __launch_bounds__(kThreads, 2) neuron_kernel(const NeuronProblem
 // Whether every thread's currents and bytes can be moved whole.
 template <class Current>
 bool can_vectorise(const NeuronProblem& p) {
-    constexpr int width = Pack<Current>::width;
+    constexpr int width = Received<Current>::kWidth;
     bool fits = p.neurons % width == 0 && aligned_to(p.bytes, width);
-    for (int k = 0; k < p.arity; ++k)
-        fits = fits && aligned_to(p.input[k].current, 16) && p.input[k].step_stride % width == 0;
+    for (int k = 0; k < p.arity; ++k) fits = fits && Received<Current>::can_vectorise(p.input[k].received);
     return fits;
 }
 
 template <class Model, class Current>
 void launch_neuron(const NeuronProblem& problem, cudaStream_t stream) {
-    const int64_t neurons_per_block = int64_t{kThreads} * Pack<Current>::width;
+    const int64_t neurons_per_block = int64_t{kThreads} * Received<Current>::kWidth;
     const int64_t blocks = (problem.neurons + neurons_per_block - 1) / neurons_per_block;
     launch("neuron", neuron_kernel<Model, Current>, blocks, stream, problem, can_vectorise<Current>(problem));
 }
@@ -123,5 +177,6 @@ void neuron_by_model(const NeuronProblem& problem, cudaStream_t stream) {
 extern template void neuron_by_model<float>(const NeuronProblem&, cudaStream_t);
 extern template void neuron_by_model<__half>(const NeuronProblem&, cudaStream_t);
 extern template void neuron_by_model<__nv_bfloat16>(const NeuronProblem&, cudaStream_t);
+extern template void neuron_by_model<Train>(const NeuronProblem&, cudaStream_t);
 
 }  // namespace snn::cuda

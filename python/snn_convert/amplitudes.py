@@ -12,7 +12,7 @@ from snn_kernels.backends import C, choose
 from snn_kernels.ops.spike_gemm.checks import GPU_BACKENDS, is_by_neuron
 
 from .nodes import call_node
-from .packed import LAYOUT, PRODUCTS, SCALING, is_sum, on_gpu
+from .packed import JOINING, LAYOUT, PRODUCTS, SCALING, is_sum, on_gpu
 from .rules import argument
 
 __all__ = ["common_amplitude", "plan_amplitudes"]
@@ -42,6 +42,9 @@ def plan_amplitudes(
             scales[node] = population_scales[node].expand_as(values[node])
         elif source in scales and node.target in LAYOUT:
             scales[node] = call_node(node, {**values, source: scales[source]})
+        elif node.target in JOINING and all(source in scales for source in node.all_input_nodes):
+            joined = {source: scales[source].expand_as(values[source]) for source in node.all_input_nodes}
+            scales[node] = call_node(node, {**values, **joined})
         elif source in scales and not others and node.target in SCALING and _by_parameters(node, source):
             scales[node] = call_node(node, {**values, source: scales[source]}).expand_as(values[node])
         elif source in scales and not others and is_sum(node):

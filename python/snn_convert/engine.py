@@ -14,6 +14,7 @@ from snn_kernels.ops.spike_gemm.checks import is_by_neuron
 from .amplitudes import plan_amplitudes
 from .nodes import attribute, call_node, cast
 from .packed import (
+    JOINING,
     LAYOUT,
     PRODUCTS,
     SCALING,
@@ -229,7 +230,9 @@ class Engine:
         if isinstance(first, Emission) and node.target in LAYOUT:
             return first.moved(one_step)
         kept = None
-        if isinstance(first, Emission) and len(moving) == 1 and node.target in SCALING:
+        if node.target in JOINING and not still:
+            kept = Emission.joined([env[source] for source in moving], one_step)
+        elif isinstance(first, Emission) and len(moving) == 1 and node.target in SCALING:
             kept = first.times(one_step)
         elif isinstance(first, Emission) and len(moving) == 1 and is_sum(node):
             kept = first.plus(still.values())

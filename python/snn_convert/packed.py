@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +27,7 @@ from snn_kernels.ops.spike_gemm.rows import convolution_shape
 from .rules import argument
 
 __all__ = [
+    "JOINING",
     "LAYOUT",
     "PRODUCTS",
     "SCALING",
@@ -34,6 +35,7 @@ __all__ = [
     "Emission",
     "Product",
     "as_dense",
+    "as_received",
     "is_sum",
     "on_gpu",
     "with_residual",
@@ -53,7 +55,10 @@ LAYOUT = {
     aten.squeeze.dims,
     aten.slice.Tensor,
     aten.select.int,
+    aten.index_select.default,
 }
+# Operations that put populations' neurons side by side.
+JOINING = {aten.cat.default, aten.stack.default}
 # Operations that multiply each neuron by a constant: they act on what a spike is worth.
 SCALING = {aten.mul.Tensor, aten.mul.Scalar, aten.div.Tensor, aten.div.Scalar, aten.neg.default}
 # Affine maps that read packed trains, by the dimension of the train that an amplitude may run along.
@@ -73,6 +78,15 @@ class Emission:
     def of(train: SpikeTrain, scale: Tensor) -> Emission:
         """Spikes each worth ``scale``."""
         return Emission(train, lambda: train.unpack().mul_(scale), scale)
+
+    @staticmethod
+    def joined(parts: Sequence[Any], join: Callable[..., Tensor]) -> Emission | None:
+        """Those of several populations after an operation that joins one step's values; ``None`` where what one sends
+        is not spikes that are each worth a scale."""
+        if not all(isinstance(part, Emission) and part.scale is not None for part in parts):
+            return None
+        train = SpikeTrain(torch.vmap(join)(*(part.train.bytes for part in parts)), parts[0].train.timesteps)
+        return Emission.of(train, join(*(part.scale.expand(part.train.shape) for part in parts)).float())
 
     def dense(self) -> Tensor:
         """``[T, B, *]`` float32."""
@@ -227,6 +241,13 @@ Current = Tensor | Product | Emission
 def as_dense(value: Any) -> Any:
     """A value as the affine operations of PyTorch take it."""
     return value.dense() if isinstance(value, (Emission, Product)) else value
+
+
+def as_received(value: Any) -> tuple[SpikeTrain | Tensor, Tensor | None]:
+    """What reaches a population as its neurons take it: a train and what a spike is worth, or currents."""
+    if isinstance(value, Emission) and value.scale is not None:
+        return value.train, value.scale
+    return as_dense(value), None
 
 
 def with_residual(summands: Mapping[fx.Node, Any], amplitude: Tensor | None = None) -> Product | None:

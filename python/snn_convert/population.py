@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from snn_kernels import NeuronState, SpikeTrain, signgd, signgd_binary
 from snn_kernels.activations import ActivationSpec, resolve
 
-from .packed import Current, Emission, Product, as_dense
+from .packed import Current, Emission, Product, as_dense, as_received
 
 __all__ = ["Population", "chase"]
 
@@ -142,17 +142,17 @@ class Population(nn.Module):
         """Run ``len(eta)`` steps from ``state``; currents may be what a population sends, or products not yet taken."""
         activation = (self.activation, *self._constants())
         if self.arity == 2:
-            a, b = torch.broadcast_tensors(*map(as_dense, currents))
-            common = torch.promote_types(a.dtype, b.dtype)  # packed products are float32 whatever the precision
-            a, b = a.to(common), b.to(common)
-            train, state = signgd_binary(a, b, eta, activation, offset=tuple(offsets), scale=self.scale, state=state)
+            pair, amplitude = _alike(*currents)
+            neuron = {"amplitude": amplitude, "offset": tuple(offsets), "scale": self.scale, "state": state}
+            train, state = signgd_binary(*pair, eta, activation, **neuron)
             return Emission.of(train, self.scale), state
         (current,), (offset,) = currents, offsets
         neuron = {"offset": offset, "scale": self.scale, "state": NeuronState(state.x[0], state.v)}
         if isinstance(current, Product):
             train, after = current.fires(eta, activation, **neuron)
         else:
-            train, after = signgd(as_dense(current), eta, activation, **neuron)
+            received, amplitude = as_received(current)
+            train, after = signgd(received, eta, activation, amplitude=amplitude, **neuron)
         return Emission.of(train, self.scale), NeuronState((after.x,), after.v)
 
     def chase(self, x: Sequence[Tensor], eta: Tensor, v: Tensor) -> tuple[SpikeTrain, Tensor]:
@@ -166,6 +166,17 @@ class Population(nn.Module):
     def extra_repr(self) -> str:
         low, high = self.scale.min().item(), self.scale.max().item()
         return f"{self.activation}, scale {low:.3g}..{high:.3g}"
+
+
+def _alike(a: Current, b: Current) -> tuple[tuple, tuple]:
+    """Two inputs of one shape, both trains or both dense, and what their spikes are worth."""
+    values, amplitudes = zip(*map(as_received, (a, b)))
+    if all(isinstance(value, SpikeTrain) for value in values):
+        bytes = torch.broadcast_tensors(*(train.bytes for train in values))
+        return tuple(SpikeTrain(part, train.timesteps) for part, train in zip(bytes, values)), amplitudes
+    values = torch.broadcast_tensors(*map(as_dense, (a, b)))
+    common = torch.promote_types(*(value.dtype for value in values))  # products are float32 whatever the precision
+    return tuple(value.to(common) for value in values), (None, None)
 
 
 def _moving_alone(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

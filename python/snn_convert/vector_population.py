@@ -12,7 +12,7 @@ from torch import Tensor
 
 from snn_kernels import NeuronState, SpikeTrain, decode, signgd_matmul, signgd_target, signgd_vector
 
-from .packed import Current, Emission, as_dense
+from .packed import Current, Emission, as_received
 from .population import Population, chase
 
 __all__ = ["VECTOR_FUNCTIONS", "VectorPopulation"]
@@ -88,7 +88,7 @@ class VectorPopulation(Population):
     def advance(
         self, currents: Sequence[Current], eta: Tensor, state: NeuronState, offsets: Sequence[Tensor]
     ) -> tuple[Emission, NeuronState]:
-        values, amplitudes = zip(*map(_packed, currents))
+        values, amplitudes = zip(*map(as_received, currents))
         fused = self._fused_function(state)
         if fused is not None:
             neuron = {"offset": offsets[0], "scale": self.scale, "state": NeuronState(state.x[0], state.v)}
@@ -118,13 +118,6 @@ class VectorPopulation(Population):
 
     def chase(self, x: Sequence[Tensor], eta: Tensor, v: Tensor) -> tuple[SpikeTrain, Tensor]:
         return chase([self(*x)], eta, "identity", self.scale, v)  # one target for all steps
-
-
-def _packed(current: Current) -> tuple[SpikeTrain | Tensor, Tensor | None]:
-    """A current as :func:`snn_kernels.decode` takes it: a train and what a spike is worth, where it is that."""
-    if isinstance(current, Emission) and current.scale is not None:
-        return current.train, current.scale
-    return as_dense(current), None
 
 
 def _or(value: Any, default: float) -> Any:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from ..checks import checked_currents, checked_field, kind
 from ..layout import Operand
 from ..spike_train import SpikeTrain
-from .neuron import CURRENT_DTYPES
 
-__all__ = ["checked_input", "dense_currents", "input_argument", "is_train"]
+__all__ = ["CURRENT_DTYPES", "checked_input", "checked_inputs", "dense_currents", "input_argument", "is_train"]
+
+CURRENT_DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 
 Field = Tensor | float
 
@@ -26,6 +29,26 @@ def checked_input(name: str, current: Tensor | SpikeTrain, amplitude: Field | No
         timesteps = len(values)
     worth = checked_field("amplitude", 1.0 if amplitude is None else amplitude, values.shape[1:], values.device)
     return values, timesteps, worth
+
+
+def checked_inputs(
+    names: Sequence[str], currents: Sequence[Tensor | SpikeTrain], amplitudes: Sequence[Field | None]
+) -> tuple[list[Tensor], int, list[Tensor]]:
+    """Dense currents ``[T, *shape]`` of one shape, dtype and device, ``T`` and nothing; or the bytes of trains of one
+    shape, ``T`` and what their spikes are worth."""
+    if not any(isinstance(current, SpikeTrain) for current in currents) and all(worth is None for worth in amplitudes):
+        return list(currents), len(checked_currents(currents, names)), []
+    values, timesteps, worths = zip(*map(checked_input, names, currents, amplitudes))
+    for name, value, steps in zip(names, values, timesteps):
+        if (value.shape, value.dtype, value.device, steps) != (*_kind_of(values[0]), timesteps[0]):
+            raise ValueError(
+                f"{name}: expected a train of the shape, steps and device of {names[0]}, got {kind(value)}"
+            )
+    return list(values), timesteps[0], list(worths)
+
+
+def _kind_of(values: Tensor) -> tuple:
+    return values.shape, values.dtype, values.device
 
 
 def is_train(values: Tensor) -> bool:

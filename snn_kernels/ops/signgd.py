@@ -9,6 +9,7 @@ from ..activations import ActivationSpec, resolve
 from ..backends import choose
 from ..checks import checked_currents, checked_eta, checked_field, kind
 from ..spike_train import SpikeTrain
+from .currents import checked_inputs
 from .neuron import run_neuron
 from .neuron.reference import Momentum, Operands, State
 from .neuron.state import NeuronState, checked_gradients, checked_momentum, checked_state
@@ -17,10 +18,11 @@ __all__ = ["signgd", "signgd_binary", "signgd_target"]
 
 
 def signgd(
-    current: Tensor,
+    current: Tensor | SpikeTrain,
     eta: Tensor,
     activation: ActivationSpec,
     *,
+    amplitude: Tensor | float | None = None,
     offset: Tensor | float = 1.0,
     bias: Tensor | float = 0.0,
     scale: Tensor | float = 1.0,
@@ -43,8 +45,9 @@ def signgd(
     at 0. The filter is linear, so a receiver decodes a sender that has the same momentum.
 
     Args:
-        current: ``[T, *shape]`` in float32, float16 or bfloat16, any memory format.
+        current: ``[T, *shape]`` in float32, float16 or bfloat16, any memory format; or a train, which is not unpacked.
         eta: ``[T]`` float32 step sizes; see :mod:`snn_kernels.schedules`.
+        amplitude: what a spike of the train is worth, 1 by default, a number or what broadcasts to ``shape``.
         activation: the name of ``h`` in :data:`snn_kernels.ACTIVATIONS`, or a tuple of the name and its parameters,
             each a number or a tensor that broadcasts to ``shape``: ``("leaky_relu", 0.2)``.
         offset: the current with every feeding neuron firing plus the current with none firing.
@@ -64,15 +67,17 @@ def signgd(
     Raises:
         TypeError, ValueError: an argument of a dtype, shape or device that does not fit; it is named.
     """
-    return _checked_call((current,), eta, activation, (offset,), (bias,), scale, v0, momentum, nesterov, state, backend)
+    fields = (amplitude,), (offset,), (bias,)
+    return _checked_call((current,), eta, activation, *fields, scale, v0, momentum, nesterov, state, backend)
 
 
 def signgd_binary(
-    current_a: Tensor,
-    current_b: Tensor,
+    current_a: Tensor | SpikeTrain,
+    current_b: Tensor | SpikeTrain,
     eta: Tensor,
     function: ActivationSpec,
     *,
+    amplitude: tuple[Tensor | float | None, Tensor | float | None] = (None, None),
     offset: tuple[Tensor | float, Tensor | float] = (1.0, 1.0),
     bias: tuple[Tensor | float, Tensor | float] = (0.0, 0.0),
     scale: Tensor | float = 1.0,
@@ -84,29 +89,30 @@ def signgd_binary(
 ) -> tuple[SpikeTrain, NeuronState]:
     """Neurons that chase a function of two decoded inputs, ``h(x_a, x_b)``: see :func:`signgd`.
 
-    ``offset`` and ``bias`` are pairs, one value for each input; both currents have one shape and dtype.
+    ``amplitude``, ``offset`` and ``bias`` are pairs, one value for each input; both currents have one shape and dtype,
+    or are trains of one shape.
     """
-    return _checked_call(
-        (current_a, current_b), eta, function, offset, bias, scale, v0, momentum, nesterov, state, backend
-    )
+    fields = amplitude, offset, bias
+    return _checked_call((current_a, current_b), eta, function, *fields, scale, v0, momentum, nesterov, state, backend)
 
 
-def _checked_call(currents, eta, activation, offset, bias, scale, v0, momentum, nesterov, state, backend):
+def _checked_call(currents, eta, activation, amplitude, offset, bias, scale, v0, momentum, nesterov, state, backend):
     names = ("current",) if len(currents) == 1 else ("current_a", "current_b")
     row, parameters = resolve(activation, len(currents), "activation" if len(currents) == 1 else "function")
-    first = checked_currents(currents, names)
-    checked_eta(eta, len(first), first.device)
-    shape, device = first.shape[1:], first.device
+    if len(currents) == 2:
+        _check_pair("amplitude", amplitude)
+    values, timesteps, worths = checked_inputs(names, currents, amplitude)
+    shape, device = values[0].shape[1:], values[0].device
+    checked_eta(eta, timesteps, device)
     x_name, v_name = ("bias", "v0") if state is None else ("state.x", "state.v")
     filter = checked_momentum(momentum, nesterov)
     checked_state(state, filter)
     if state is not None:
         v0 = state.v
         bias = state.x if len(currents) == 2 else (state.x,)
-    pairs = {"offset": offset, x_name: bias} if len(currents) == 2 else {}
-    for name, value in pairs.items():
-        if not isinstance(value, (tuple, list)) or len(value) != 2:
-            raise TypeError(f"{name}: expected a pair, one value for each input, got {kind(value)}")
+    if len(currents) == 2:
+        _check_pair("offset", offset)
+        _check_pair(x_name, bias)
 
     def field(name, value):
         return checked_field(name, value, shape, device)
@@ -118,9 +124,14 @@ def _checked_call(currents, eta, activation, offset, bias, scale, v0, momentum, 
     )
     m = checked_gradients(state, filter, len(currents) + 1, shape, device)
     initial = State(tuple(field(x_name, value) for value in bias), field(v_name, v0), m)
-    bytes, after = run_neuron(currents, eta, row.name, operands, initial, filter, choose(backend, device))
+    bytes, after = run_neuron(values, eta, row.name, operands, initial, filter, choose(backend, device), worths)
     x = after.x if len(currents) == 2 else after.x[0]
-    return SpikeTrain(bytes, first.shape[0]), NeuronState(x, after.v, after.m)
+    return SpikeTrain(bytes, timesteps), NeuronState(x, after.v, after.m)
+
+
+def _check_pair(name, value):
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise TypeError(f"{name}: expected a pair, one value for each input, got {kind(value)}")
 
 
 def signgd_target(

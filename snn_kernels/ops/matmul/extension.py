@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ..currents import is_train
-from ..neuron import CURRENT_DTYPES
+from ..currents import CURRENT_DTYPES, is_train
 
 __all__ = ["matmul_arguments", "one_of_each"]
 

@@ -14,9 +14,8 @@ __all__ = ["neuron_arguments"]
 
 def neuron_arguments(
     model: str,
-    dtype: str,
     timesteps: int,
-    currents: Sequence[tuple[int, int]],
+    currents: Sequence[tuple],
     eta: Tensor,
     operands: Operands,
     x: Sequence[Tensor],
@@ -27,8 +26,8 @@ def neuron_arguments(
 ) -> tuple[tuple, list[Tensor]]:
     """The arguments of ``neuron_problem`` in csrc/bindings.cpp, and the tensors whose addresses they hold.
 
-    ``currents`` are addresses and step strides; ``outputs`` the bytes, decoded inputs, estimate and filtered gradients
-    to write (the last hold their initial values).
+    ``currents`` are of the form of ``SourceArgument`` in csrc/arguments.h; ``outputs`` the bytes, decoded inputs,
+    estimate and filtered gradients to write (the last hold their initial values).
     """
     bytes, x_out, v_out, m_out = outputs
     alive = []
@@ -43,7 +42,7 @@ def neuron_arguments(
 
     scale = operand(operands.scale)
     inputs = [
-        (*current, operand(offset), operand(x[k]) if x else scale, address(x_out, k), address(m_out, k))
+        (current, operand(offset), operand(x[k]) if x else scale, address(x_out, k), address(m_out, k))
         for k, (current, offset) in enumerate(zip(currents, operands.offsets))
     ]
     eta = eta.contiguous()
@@ -51,7 +50,6 @@ def neuron_arguments(
     parameters = [operand(value) for value in operands.parameters]
     arguments = (
         model + (" with momentum" if m_out else ""),
-        dtype,
         timesteps,
         v_out.numel(),
         eta.data_ptr(),

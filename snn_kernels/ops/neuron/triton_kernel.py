@@ -8,7 +8,8 @@ import torch
 import triton
 import triton.language as tl
 
-from ...layout import Operand, as_operand, flat_steps
+from ...layout import Operand, as_operand
+from ..currents import is_train
 from .triton_steps import model_of
 
 __all__ = ["block_of", "neuron_kernel", "neuron_triton"]
@@ -37,7 +38,25 @@ def load_currents(p_current, step_stride, n, alive, t, STEPS: tl.constexpr, ALIG
         pointers = p_current + (t + s) * step_stride + n
         if ALIGNED:
             pointers = tl.multiple_of(pointers, 16)
-        currents += (tl.load(pointers, mask=alive, other=0.0),)
+        currents += (tl.load(pointers, mask=alive, other=0),)
+    return currents
+
+
+@triton.jit
+def load_received(
+    p_current, stride, amplitude, n, alive, t, bit, STEPS: tl.constexpr, PACKED: tl.constexpr, ALIGNED: tl.constexpr
+):
+    """The currents of ``STEPS`` steps from ``t`` on, in float32. ``PACKED`` ones are bits from ``bit`` on of the byte
+    that holds step ``t``, each worth the amplitude."""
+    currents = ()
+    if PACKED:
+        byte = load_currents(p_current, stride, n, alive, t // 8, 1, ALIGNED)[0].to(tl.int32) >> bit
+        for s in tl.static_range(STEPS):
+            currents += (tl.where((byte >> s) & 1 != 0, amplitude, 0.0),)
+    else:
+        loaded = load_currents(p_current, stride, n, alive, t, STEPS, ALIGNED)
+        for s in tl.static_range(STEPS):
+            currents += (loaded[s].to(tl.float32),)
     return currents
 
 
@@ -50,7 +69,10 @@ def store(p_out, values, n, alive, ALIGNED: tl.constexpr):
 
 
 # Pointers and sizes, all of them read at run time: a model compiles once for a type of current and an alignment.
-INPUT = "p_current_{0} stride_{0} p_offset_{0} offset_{0}_inner offset_{0}_period p_{0} {0}_inner {0}_period p_{0}_out"
+INPUT = (
+    "p_current_{0} stride_{0} p_amplitude_{0} amplitude_{0}_inner amplitude_{0}_period p_offset_{0} offset_{0}_inner "
+    "offset_{0}_period p_{0} {0}_inner {0}_period p_{0}_out"
+)
 OPERANDS = " ".join(f"p_{name} {name}_inner {name}_period" for name in ("scale", "a", "b", "v"))
 RUN_TIME = (
     f"{INPUT.format('x')} p_m_x {INPUT.format('y')} p_m_y {OPERANDS} p_v_out p_m_v p_eta momentum p_bytes "
@@ -62,6 +84,9 @@ RUN_TIME = (
 def neuron_kernel(
     p_current_x,
     stride_x: tl.int64,
+    p_amplitude_x,
+    amplitude_x_inner: tl.int64,
+    amplitude_x_period: tl.int64,
     p_offset_x,
     offset_x_inner: tl.int64,
     offset_x_period: tl.int64,
@@ -72,6 +97,9 @@ def neuron_kernel(
     p_m_x,
     p_current_y,
     stride_y: tl.int64,
+    p_amplitude_y,
+    amplitude_y_inner: tl.int64,
+    amplitude_y_period: tl.int64,
     p_offset_y,
     offset_y_inner: tl.int64,
     offset_y_period: tl.int64,
@@ -105,10 +133,12 @@ def neuron_kernel(
     DECODES: tl.constexpr,
     MOMENTUM: tl.constexpr,
     NESTEROV: tl.constexpr,
+    PACKED: tl.constexpr,
     ALIGNED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """``y`` is the second decoded input, there in the BINARY ones only; an operand is a pointer, inner and period.
+    ``PACKED`` currents are bytes of trains, each spike worth an amplitude, which is not read otherwise.
 
     ``ALIGNED`` promises that pointers are multiples of 16 bytes, strides and ``neurons`` multiples of 16 elements.
     """
@@ -127,8 +157,13 @@ def neuron_kernel(
     if MOMENTUM:
         m_x = tl.load(p_m_x + n, mask=alive, other=0.0)
         m_v = tl.load(p_m_v + n, mask=alive, other=0.0)
-    b_y, m_y, b_offset_y = b_x, m_x, b_offset_x
+    amplitude_x = b_v
+    if PACKED:
+        amplitude_x = load_operand(p_amplitude_x, amplitude_x_inner, amplitude_x_period, n, neurons, alive)
+    b_y, m_y, b_offset_y, amplitude_y = b_x, m_x, b_offset_x, amplitude_x
     if BINARY:
+        if PACKED:
+            amplitude_y = load_operand(p_amplitude_y, amplitude_y_inner, amplitude_y_period, n, neurons, alive)
         b_y = load_operand(p_y, y_inner, y_period, n, neurons, alive)
         b_offset_y = load_operand(p_offset_y, offset_y_inner, offset_y_period, n, neurons, alive)
         if MOMENTUM:
@@ -136,28 +171,29 @@ def neuron_kernel(
 
     whole = timesteps // 8 * 8
     for t in range(0, whole, 8):
-        xs = load_currents(p_current_x, stride_x, n, alive, t, 8, ALIGNED)
-        ys = load_currents(p_current_y, stride_y, n, alive, t, 8, ALIGNED) if BINARY else xs
+        xs = load_received(p_current_x, stride_x, amplitude_x, n, alive, t, 0, 8, PACKED, ALIGNED)
+        ys = load_received(p_current_y, stride_y, amplitude_y, n, alive, t, 0, 8, PACKED, ALIGNED) if BINARY else xs
         byte = tl.zeros([BLOCK], tl.int32)
         for s in tl.static_range(8):
             eta = tl.load(p_eta + t + s)
             b_x, b_y, b_v, m_x, m_y, m_v, spike = STEP(
                 b_x, b_y, b_v, m_x, m_y, m_v, b_offset_x, b_offset_y, b_scale, b_a, b_b,
-                xs[s].to(tl.float32), ys[s].to(tl.float32), eta, momentum, H, BINARY, NESTEROV,
+                xs[s], ys[s], eta, momentum, H, BINARY, NESTEROV,
             )  # fmt: skip
             byte |= spike.to(tl.int32) << s
         store(p_bytes + t // 8 * neurons, byte.to(tl.uint8), n, alive, ALIGNED)
 
     byte = tl.zeros([BLOCK], tl.int32)
     for t in range(whole, timesteps):
-        xs = load_currents(p_current_x, stride_x, n, alive, t, 1, ALIGNED)
-        ys = load_currents(p_current_y, stride_y, n, alive, t, 1, ALIGNED) if BINARY else xs
+        bit = (t - whole).to(tl.int32)
+        xs = load_received(p_current_x, stride_x, amplitude_x, n, alive, t, bit, 1, PACKED, ALIGNED)
+        ys = load_received(p_current_y, stride_y, amplitude_y, n, alive, t, bit, 1, PACKED, ALIGNED) if BINARY else xs
         eta = tl.load(p_eta + t)
         b_x, b_y, b_v, m_x, m_y, m_v, spike = STEP(
             b_x, b_y, b_v, m_x, m_y, m_v, b_offset_x, b_offset_y, b_scale, b_a, b_b,
-            xs[0].to(tl.float32), ys[0].to(tl.float32), eta, momentum, H, BINARY, NESTEROV,
+            xs[0], ys[0], eta, momentum, H, BINARY, NESTEROV,
         )  # fmt: skip
-        byte |= spike.to(tl.int32) << (t - whole).to(tl.int32)
+        byte |= spike.to(tl.int32) << bit
     if whole < timesteps:
         store(p_bytes + whole // 8 * neurons, byte.to(tl.uint8), n, alive, ALIGNED)
 
@@ -182,7 +218,7 @@ def block_of(light: bool, bytes_per_current: int, aligned: bool) -> int:
     return 128 * 16 // bytes_per_current if aligned and light else 256
 
 
-def neuron_triton(currents, eta, model, operands, x, v, momentum, order, outputs) -> None:
+def neuron_triton(received, eta, model, operands, x, v, momentum, order, outputs) -> None:
     """Run the kernel over a population that is not empty; ``outputs`` are written."""
     bytes, x_out, v_out, m_out = outputs
     step, function, binary, light = model_of(model, bool(m_out))
@@ -191,18 +227,18 @@ def neuron_triton(currents, eta, model, operands, x, v, momentum, order, outputs
     def operand(tensor: torch.Tensor) -> Operand:
         return as_operand(tensor, shape, order)
 
-    steps = [flat_steps(current, order) for current in currents]
-    decoded = zip(x, x_out) if x else [(v, v_out)] * len(steps)
-    gradients = m_out or [v_out] * len(steps)
+    decoded = zip(x, x_out) if x else [(v, v_out)] * len(received)
+    gradients = m_out or [v_out] * len(received)
     inputs = [
-        (*current, *operand(offset), *operand(xi), out, m)
-        for current, offset, (xi, out), m in zip(steps, operands.offsets, decoded, gradients)
+        (current, stride, *amplitude, *operand(offset), *operand(xi), out, m)
+        for (current, stride, amplitude), offset, (xi, out), m in zip(received, operands.offsets, decoded, gradients)
     ]
     padded = [*operands.parameters, *[operands.scale] * (2 - len(operands.parameters))]
-    pointers = [bytes, v_out, *x_out, *m_out, *(data for data, _ in steps)]
+    pointers = [bytes, v_out, *x_out, *m_out, *(current for current, *_ in received)]
     aligned = all(tensor.data_ptr() % 16 == 0 for tensor in pointers)
-    aligned = aligned and all(size % 16 == 0 for size in (neurons, *(stride for _, stride in steps)))
-    block = block_of(light, currents[0].element_size(), aligned)
+    aligned = aligned and all(size % 16 == 0 for size in (neurons, *(stride for _, stride, _ in received)))
+    packed = is_train(received[0][0])
+    block = block_of(light, 4 if packed else received[0][0].element_size(), aligned)
     with torch.cuda.device(v_out.device) if v_out.is_cuda else contextlib.nullcontext():
         neuron_kernel[(triton.cdiv(neurons, block),)](
             *inputs[0],
@@ -216,7 +252,7 @@ def neuron_triton(currents, eta, model, operands, x, v, momentum, order, outputs
             eta.contiguous(),
             momentum.beta,
             bytes,
-            len(currents[0]),
+            len(eta),
             neurons,
             STEP=step,
             H=function,
@@ -224,6 +260,7 @@ def neuron_triton(currents, eta, model, operands, x, v, momentum, order, outputs
             DECODES=bool(x),
             MOMENTUM=bool(m_out),
             NESTEROV=momentum.nesterov,
+            PACKED=packed,
             ALIGNED=aligned,
             BLOCK=block,
             num_warps=4,

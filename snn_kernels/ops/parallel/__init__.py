@@ -9,7 +9,7 @@ from ...backends import choose, run_extension
 from ...checks import checked_currents, checked_field, kind
 from ...layout import as_operand, empty_steps, flat_steps, neuron_order
 from ...spike_train import SpikeTrain, groups_of
-from ..neuron import CURRENT_DTYPES
+from ..currents import CURRENT_DTYPES
 from .reference import count_reference, mix_reference
 
 __all__ = ["parallel_spikes", "parallel_spiking_neuron"]

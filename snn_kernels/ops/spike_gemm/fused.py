@@ -310,9 +310,8 @@ def _fused(
     bytes, x_out, v_out = outputs
     arguments, _alive_too = neuron_arguments(
         activation,
-        "float32",
         timesteps,
-        [(0, 0)],
+        [("float32", 0, 0, (0, 1, 1))],  # of no currents: they stay in the caches
         eta,
         Operands([offset], scale, parameters),
         [x],
