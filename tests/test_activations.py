@@ -50,8 +50,8 @@ def takes(arity: int, name: str) -> bool:
     zero = torch.zeros(1)
     operand = (zero.data_ptr(), 1, 1)
     m = zero.data_ptr() if "momentum" in name else 0
-    inputs = [(0, 0, operand, operand, zero.data_ptr(), m)] * arity
-    call = (name, "float32", 0, 0, 0, inputs, operand, [operand] * 2, operand, 0, 0, (0.0, False, m))
+    inputs = [(("float32", 0, 0, operand), operand, operand, zero.data_ptr(), m)] * arity
+    call = (name, 0, 0, 0, inputs, operand, [operand] * 2, operand, 0, 0, (0.0, False, m))
     try:
         _C.neuron("cpu", call, 1)
     except ValueError:

@@ -338,9 +338,9 @@ def test_memory_does_not_grow_with_time_steps(monkeypatch, samples, together):
 
     lengths, kernel = set(), op._run_extension
 
-    def spy(currents, *rest):
-        lengths.add(len(currents[0]))
-        return kernel(currents, *rest)
+    def spy(received, eta, *rest):
+        lengths.add(len(eta))
+        return kernel(received, eta, *rest)
 
     snn = convert(gelu_mlp(), [images()], timesteps=300, schedule=Exponential())
     monkeypatch.setattr(op, "_run_extension", spy)
