@@ -53,62 +53,47 @@ __device__ __forceinline__ void store_neurons(const Neuron (&neuron)[Width], con
     }
 }
 
-// What a thread's neurons receive in eight steps, dense currents of a type.
+// What a thread's neurons receive in eight steps, dense currents of a type. The kernel's parameters are handed to each
+// load: kept, addresses and strides would take registers from the state.
 template <class Current>
-class Received {
-  public:
+struct Received {
     static constexpr int kWidth = Pack<Current>::width;
 
-    __device__ Received(const Input& input, int64_t first, int count, bool aligned)
-        : from_(static_cast<const Current*>(input.current) + first),
-          stride_(input.stride),
-          count_(count),
-          aligned_(aligned) {}
-    __device__ __forceinline__ void load(int64_t t, int s) {
-        current_[s] = load_currents(from_ + (t + s) * stride_, count_, aligned_);
+    __device__ __forceinline__ void begin(const Input&, int64_t, int) {}
+    __device__ __forceinline__ void load(const Input& input, int64_t t, int s, int64_t first, int count, bool aligned) {
+        current[s] =
+            load_currents(static_cast<const Current*>(input.current) + (t + s) * input.stride + first, count, aligned);
     }
-    __device__ __forceinline__ float at(int s, int i) const { return to_float(current_[s].value[i]); }
+    __device__ __forceinline__ float at(int s, int i) const { return to_float(current[s].value[i]); }
 
     static bool can_vectorise(const Input& input) {
         return aligned_to(input.current, 16) && input.stride % kWidth == 0;
     }
 
-  private:
-    const Current* from_;
-    const int64_t stride_;
-    const int count_;
-    const bool aligned_;
-    Pack<Current> current_[kStepsPerByte];
+    Pack<Current> current[kStepsPerByte];
 };
 
 // The spikes of a train, each worth an amplitude.
 struct Train {};
 
 template <>
-class Received<Train> {
-  public:
+struct Received<Train> {
     static constexpr int kWidth = kWord;
 
-    __device__ Received(const Input& input, int64_t first, int count, bool aligned)
-        : from_(input.train + first), stride_(input.stride), count_(count), aligned_(aligned) {
-        load_operand(input.amplitude, first, count, amplitude_);
+    __device__ __forceinline__ void begin(const Input& input, int64_t first, int count) {
+        load_operand(input.amplitude, first, count, amplitude);
     }
-    __device__ __forceinline__ void load(int64_t t, int s) {
-        if (s == 0) load_bytes(from_ + t / kStepsPerByte * stride_, byte_, count_, aligned_);
+    __device__ __forceinline__ void load(const Input& input, int64_t t, int s, int64_t first, int count, bool aligned) {
+        if (s == 0) load_bytes(input.train + t / kStepsPerByte * input.stride + first, byte, count, aligned);
     }
-    __device__ __forceinline__ float at(int s, int i) const { return weighed(byte_[i], s, amplitude_[i]); }
+    __device__ __forceinline__ float at(int s, int i) const { return weighed(byte[i], s, amplitude[i]); }
 
     static bool can_vectorise(const Input& input) {
         return aligned_to(input.train, kWidth) && input.stride % kWidth == 0;
     }
 
-  private:
-    const uint8_t* from_;
-    const int64_t stride_;
-    const int count_;
-    const bool aligned_;
-    float amplitude_[kWidth];
-    uint32_t byte_[kWidth];
+    float amplitude[kWidth];
+    uint32_t byte[kWidth];
 };
 
 template <class Model, class Current>
@@ -119,16 +104,17 @@ __global__ void __launch_bounds__(kThreads, 2) neuron_kernel(const NeuronProblem
     const int count = p.neurons - first < width ? static_cast<int>(p.neurons - first) : width;
     Neuron neuron[width];
     load_neurons<Model>(neuron, p, first, count);
-    Received<Current> x(p.input[0].received, first, count, aligned);
-    Received<Current> y(p.input[arity - 1].received, first, count, aligned);
+    Received<Current> received[arity];
+#pragma unroll
+    for (int k = 0; k < arity; ++k) received[k].begin(p.input[k].received, first, count);
 
     for (int64_t t = 0; t < p.timesteps; t += kStepsPerByte) {
         const int steps = p.timesteps - t < kStepsPerByte ? static_cast<int>(p.timesteps - t) : kStepsPerByte;
 #pragma unroll
-        for (int s = 0; s < kStepsPerByte; ++s) {  // all loads of a byte group in flight before the first use
-            if (s < steps) x.load(t, s);
-            if (s < steps && arity == 2) y.load(t, s);
-        }
+        for (int s = 0; s < kStepsPerByte; ++s)  // all loads of a byte group in flight before the first use
+#pragma unroll
+            for (int k = 0; k < arity; ++k)
+                if (s < steps) received[k].load(p.input[k].received, t, s, first, count, aligned);
         uint32_t byte[width] = {};
 #pragma unroll
         for (int s = 0; s < kStepsPerByte; ++s) {
@@ -136,7 +122,7 @@ __global__ void __launch_bounds__(kThreads, 2) neuron_kernel(const NeuronProblem
             const Step at = {__ldg(p.eta + t + s), p.momentum, p.nesterov ? 1.f : 0.f};
 #pragma unroll
             for (int i = 0; i < width; ++i) {
-                const bool spike = Model::step(neuron[i], x.at(s, i), arity == 2 ? y.at(s, i) : x.at(s, i), at);
+                const bool spike = Model::step(neuron[i], received[0].at(s, i), received[arity - 1].at(s, i), at);
                 byte[i] |= spike ? 1u << s : 0u;
             }
         }
