@@ -127,6 +127,7 @@ def test_instruction_sets_agree():
         ((torch.zeros(9, 5),), 1.0, ValueError, "amplitude: expected None where current is no SpikeTrain"),
         ((random_train(9, 5),), torch.ones(4), ValueError, r"amplitude: expected a shape that broadcasts to \(5,\)"),
         ((random_train(9, 5), torch.zeros(9, 5)), (1.0, None), ValueError, "current_b: expected a train of the shape"),
+        ((torch.zeros(9, 5), random_train(9, 5)), (None, 1.0), ValueError, "current_b: expected currents of the shape"),
         ((random_train(9, 5), random_train(9, 4)), (1.0, 1.0), ValueError, "current_b: expected a train of the shape"),
         ((random_train(9, 5), random_train(10, 5)), (1.0, 1.0), ValueError, "current_b: expected a train of the shape"),
         ((random_train(9, 5), random_train(9, 5)), 1.0, TypeError, "amplitude: expected a pair"),

@@ -15,10 +15,8 @@
 namespace snn {
 namespace {
 
-static_assert(kScaledOutputs == kLanes);  // of AddSpikes
+static_assert(kScaledOutputs == kLanes);  // of AddSpikes and Stores
 constexpr int64_t kMostColumns = 1024;    // of the sums of a thread: 64 KB for 16 outputs
-
-int64_t up(int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple; }
 
 // Some samples' neurons of a row and 16 outputs.
 struct Columns {
@@ -130,11 +128,11 @@ void for_all_columns(const std::vector<ScaledGemmProblem>& products, int threads
     int64_t at_once = prepared[0].output_blocks;  // blocks of outputs
     for (const ScaledOperands& product : prepared)
         at_once = std::min<int64_t>(at_once, product.kernels.outputs_at_once);
-    const int64_t output_jobs = up(prepared[0].output_blocks, std::max<int64_t>(at_once, 1));
+    const int64_t output_jobs = blocks_of(prepared[0].output_blocks, std::max<int64_t>(at_once, 1));
     const int64_t steps = std::max<int64_t>(prepared[0].groups * kStepsPerByte, 1);
     // An even number: two samples' byte groups fill whole blocks of columns.
     const int64_t samples = std::min(std::max<int64_t>(kMostColumns / steps / 2 * 2, 2), p.samples);
-    const int64_t parts = up(p.samples, samples), row_blocks = std::min<int64_t>(p.rows, 4 * threads);
+    const int64_t parts = blocks_of(p.samples, samples), row_blocks = std::min<int64_t>(p.rows, 4 * threads);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         std::deque<Adder> adders;
@@ -170,8 +168,6 @@ float* current_of(const ScaledGemmProblem& p, const Columns& columns, int64_t sa
     return p.current + t * p.step_stride + (columns.sample + sample) * p.current_sample + p.current_row[columns.row] +
            columns.output * p.output_stride;
 }
-
-static_assert(kScaledOutputs == kLanes);
 
 struct StoreColumns {
     void take(const Columns& columns, const float* sums) const {

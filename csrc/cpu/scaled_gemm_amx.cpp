@@ -1,12 +1,9 @@
 // The product with an amplitude for each neuron on AMX's tiles of bytes: see scaled_gemm_tile.h.
 //
 // As in spike_gemm_amx.cpp, a 32-bit number is four bytes and a spike a byte of 0 or 1. The numbers of a row change
-// from row to row, so they are made for its columns alone: with 256 of these they take a fifth of the time of their
+// from row to row, so they are made for its columns alone: with 256 of these that takes a sixth of the time of their
 // products.
 #include "amx_tiles.h"
-
-#include <algorithm>
-
 #include "scaled_gemm_tile.h"
 
 namespace snn::amx {

@@ -2,14 +2,12 @@
 //
 // Weights times amplitudes become 32-bit fixed-point numbers with a power of two for each row and output, chosen so
 // that no sum of them overflows: the sums are exact, and all instruction sets give the same currents. The numbers of a
-// row are of use for all its columns, the steps of all samples, and that is what either form of the kernels makes of
-// them:
+// row serve all its columns, the steps of all samples, and either form of the kernels is made for that.
 //
-// - The method of Four Russians with tables in the L1 cache (every instruction set). Four inputs have 16 partial sums
-// for
-//   an output, and a table has those of 16 outputs side by side: where eight samples take 32 steps, 11 additions and 4
-//   products make what 256 columns then add once each in place of four times.
-// - AMX's tiles of bytes: see scaled_gemm_amx.cpp.
+// Every instruction set has the method of Four Russians with tables in the L1 cache. Four inputs have 16 partial sums
+// for an output, and a table has those of 16 outputs side by side: where eight samples take 32 steps, 11 additions and
+// 4 products make what 256 columns then add once each in place of four times. AMX multiplies bytes: see
+// scaled_gemm_amx.cpp.
 #pragma once
 
 #include <cstdint>

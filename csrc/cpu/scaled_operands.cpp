@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <vector>
 
+#include "../core/fixed_point.h"
 #include "neuron_tile.h"
 
 namespace snn {
@@ -13,8 +13,6 @@ namespace {
 #if defined(SNN_AMX_KERNELS)
 constexpr int kFewestTileChannels = 32;  // fewer leave more than half of the tiles empty
 #endif
-
-int64_t blocks_of(int64_t count, int64_t size) { return (count + size - 1) / size; }
 
 const ScaledGemmKernels& kernels_for(const ScaledGemmProblem& p) {
 #if defined(SNN_AMX_KERNELS)
@@ -33,20 +31,6 @@ class Length {
   private:
     double square_ = 0;
 };
-
-// The power of two by which numbers can be multiplied, and rounded, so that no sum of some of them is 2^31 if none is
-// beyond `bound`: 2^30 over the power of two below the bound, 2^126 at most.
-float fixed_point_power(float bound, int64_t inputs) {
-    // Room for the rounding of the bound, and for half a unit from each input.
-    bound *= 1.001f + static_cast<float>(inputs) * 0x1p-30f;
-    uint32_t bits;
-    std::memcpy(&bits, &bound, sizeof(bits));
-    const uint32_t exponent = bits >> 23, not_a_number = 0x7fc00000;
-    bits = exponent == 255 ? not_a_number : (284 - std::max(exponent, 31u)) << 23;
-    float power;
-    std::memcpy(&power, &bits, sizeof(power));
-    return power;
-}
 
 }  // namespace
 
@@ -82,7 +66,9 @@ void ScaledOperands::find_powers(int64_t row, int64_t output_block, float* power
         const float of_amplitudes = amplitude_length_.data()[position];
         for (int n = 0; n < kScaledOutputs; ++n) bound[n] += length[n] * of_amplitudes;
     }
-    for (int n = 0; n < kScaledOutputs; ++n) power[n] = fixed_point_power(bound[n], p.taps * p.channels);
+    // A thousandth covers the rounding of the bound.
+    for (int n = 0; n < kScaledOutputs; ++n)
+        power[n] = SNN_ISA::fixed_point_power(1.001 * bound[n], p.taps * p.channels);
 }
 
 // `bytes` is room for those of the channels.

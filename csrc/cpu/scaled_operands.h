@@ -8,6 +8,8 @@
 
 namespace snn {
 
+inline int64_t blocks_of(int64_t count, int64_t size) { return (count + size - 1) / size; }
+
 // Columns are numbered [sample][byte group][8 steps].
 class ScaledOperands {
   public:

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 
+#include "../core/fixed_point.h"
 #include "../core/neuron.h"
 
 namespace snn::SNN_ISA {
@@ -29,13 +29,6 @@ namespace snn::SNN_ISA {
 namespace {
 
 static_assert(kMostAtOnce % kOutputsAtOnce == 0);
-
-// The largest power of two by which numbers with this bound on their sums can be multiplied: rounding adds at most half
-// to each summand, and the result has to fit in 31 bits.
-float largest_power(double bound, int64_t inputs) {
-    const double room = (2147483647. - static_cast<double>(inputs)) / bound;
-    return std::ldexp(1.f, bound > 0 ? std::clamp(std::ilogb(room), -126, 126) : 0);
-}
 
 // The larger of the sums of the positive and of the negative numbers: no sum of some of them is beyond it.
 double bound_on_sums(const float* values, int64_t count) {
@@ -64,13 +57,12 @@ SNN_FN int32_t rounded(float value) {
 
 float to_fixed_point(const float* weight, const float* amplitude, int64_t inputs, float* values, int32_t* fixed) {
     for (int64_t k = 0; k < inputs; ++k) values[k] = amplitude ? weight[k] * amplitude[k] : weight[k];
-    const double bound = bound_on_sums(values, inputs);
-    if (!std::isfinite(bound)) {
+    const float power = fixed_point_power(bound_on_sums(values, inputs), inputs);
+    if (std::isnan(power)) {
         std::fill_n(fixed, inputs, 0);
-        return std::numeric_limits<float>::quiet_NaN();
+        return power;
     }
     // A product with a power of two is exact, so there is one rounding.
-    const float power = largest_power(bound, inputs);
     for (int64_t k = 0; k < inputs; ++k) fixed[k] = rounded(values[k] * power);
     return 1 / power;
 }

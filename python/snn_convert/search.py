@@ -116,12 +116,18 @@ def _batch(item: Any) -> int:
     return max((len(leaf) for leaf in leaves if isinstance(leaf, Tensor) and leaf.ndim), default=1)
 
 
+def _cut(arguments: tuple[tuple, dict], samples: int) -> tuple[tuple, dict]:
+    return pytree.tree_map_only(Tensor, lambda leaf: leaf[:samples] if leaf.ndim else leaf, arguments)
+
+
 def leading_items(items: Iterable[Any], samples: int = SAMPLES) -> list[Any]:
     """The first items, as many as it takes to hold so many samples."""
-    taken, items = [], iter(items)
-    while samples > 0 and (item := next(items, None)) is not None:
+    taken = []
+    for item in items:
         taken.append(item)
         samples -= _batch(item)
+        if samples <= 0:
+            break
     return taken
 
 
@@ -129,8 +135,7 @@ def leading_samples(items: Iterable[Any], samples: int) -> list[tuple[tuple, dic
     """The arguments of the first items that hold so many samples, those of the last item cut to the number."""
     arguments = []
     for item in leading_items(items, samples):
-        cut = lambda leaf, n=samples: leaf[:n] if leaf.ndim else leaf  # noqa: E731
-        arguments.append(pytree.tree_map_only(Tensor, cut, as_arguments(item)))
+        arguments.append(_cut(as_arguments(item), samples))
         samples -= _batch(item)
     return arguments
 

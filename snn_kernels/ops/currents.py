@@ -39,16 +39,14 @@ def checked_inputs(
     if not any(isinstance(current, SpikeTrain) for current in currents) and all(worth is None for worth in amplitudes):
         return list(currents), len(checked_currents(currents, names)), []
     values, timesteps, worths = zip(*map(checked_input, names, currents, amplitudes))
-    for name, value, steps in zip(names, values, timesteps):
-        if (value.shape, value.dtype, value.device, steps) != (*_kind_of(values[0]), timesteps[0]):
+    alike = [(value.shape, value.dtype, value.device, steps) for value, steps in zip(values, timesteps)]
+    for name, current, found in zip(names, currents, alike):
+        if found != alike[0]:
+            what = "a train" if is_train(values[0]) else "currents"
             raise ValueError(
-                f"{name}: expected a train of the shape, steps and device of {names[0]}, got {kind(value)}"
+                f"{name}: expected {what} of the shape, steps and device of {names[0]}, got {kind(current)}"
             )
     return list(values), timesteps[0], list(worths)
-
-
-def _kind_of(values: Tensor) -> tuple:
-    return values.shape, values.dtype, values.device
 
 
 def is_train(values: Tensor) -> bool:
