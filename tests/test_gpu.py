@@ -5,6 +5,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 import test_signgd_matmul as products
+import test_signgd_trains as trains
 import test_signgd_vector as vector
 from neuron_models import CALLS, assert_same_outcome, currents
 from signgd_helpers import DTYPES, arguments_for, assert_flips_are_crossings, assert_same, run, seeded
@@ -54,6 +55,14 @@ def test_the_bits_of_the_cpu_kernel(name, backend):
             result = type(result)(*(moved(value, "cpu") for value in result))
             assert_same(result, run(name, backend="cpu", **arguments))
             assert_flips_are_crossings(name, result, **arguments)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_neurons_on_trains_give_the_bits_of_the_cpu_kernel(name, backend):
+    for arguments in trains.calls(name, (1, 7, 1400, 5001), (1, 9, 33)):
+        on_gpu = pytree.tree_map_only(torch.Tensor, torch.Tensor.cuda, arguments)
+        result = pytree.tree_map_only(torch.Tensor, torch.Tensor.cpu, tuple(trains.run(**on_gpu, backend=backend)))
+        assert_same(trains.Run(*result), trains.run(**arguments, backend="cpu"))
 
 
 @pytest.mark.parametrize("name", CALLS)
