@@ -11,7 +11,7 @@ and without three busy processes beside the test:
 
 and on a 2-core Xeon with AMX
 
-    unpacked / packed maximum   4.8 to 14           spike_conv2d with an amplitude for each neuron / F.conv2d   2.4 to 2.9
+    unpacked / packed maximum   4.8 to 14           F.conv2d / spike_conv2d    2.4 to 2.9
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class TestProducts:
         assert found > 1.4, f"weights of 8 bits are {found:.2f} times as fast as float32 ones"
 
     def test_an_amplitude_for_each_neuron_against_a_dense_convolution(self):
-        """8 samples of 64 channels of 16 x 16."""
+        """8 samples of 64 channels of 16 x 16. Without AMX 1.4 to 1.7 times as fast."""
         generator = torch.Generator().manual_seed(0)
         spikes = (torch.rand(32, 8, 64, 16, 16, generator=generator) < 0.47).float()
         train, weight = sk.pack(spikes), torch.randn(64, 64, 3, 3, generator=generator)
