@@ -11,7 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from architectures import SqueezeExcite, ViT
 from models import Residual, gelu_mlp, images, pooled_cnn, randomise_batch_norm, relu_cnn
+from oracle import oracle_outputs
 from snn_convert import convert, search
+from snn_convert.encoders import encode, float_ramp
 from snn_convert.loop import single_step_loop
 from snn_convert.search import candidates, search_schedule, squared_error
 from snn_convert.staggered import StaggeredRun
@@ -269,6 +271,59 @@ def test_steps_and_samples_of_other_dynamics(recipe):
     rest = run.select(kept)
     rest.advance_to(snn.latency)
     assert distance(rest.output(), wanted[kept]) < 1e-3
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.float16])
+def test_what_a_float_encoder_sends_lies_on_a_line(precision):
+    """And is the same bit for bit wherever the steps are cut."""
+    x, eta = torch.randn(3, 5, generator=torch.Generator().manual_seed(0)).to(precision), Exponential(0.4).table(19)
+    emissions, estimate = encode("float", x.double(), torch.zeros(3, 5, dtype=torch.float64), eta.double())
+    ramp, after = float_ramp(x, eta, slice(0, 19))
+    few = 4 * torch.finfo(precision).eps
+    torch.testing.assert_close(ramp.dense().double(), emissions, rtol=few, atol=few)
+    torch.testing.assert_close(after.double(), estimate, rtol=few, atol=few)
+    parts, (_, last) = (
+        [float_ramp(x, eta, slice(*cut))[0] for cut in ((0, 8), (8, 9), (9, 19))],
+        float_ramp(x, eta, slice(18, 19)),
+    )
+    assert torch.equal(torch.cat([part.dense() for part in parts]), ramp.dense())
+    assert torch.equal(torch.cat([part.clone() for part in ramp.pieces(8)]), ramp.dense())
+    assert torch.equal(last, after)
+
+
+@pytest.mark.parametrize("timesteps", [8, 40])
+def test_what_a_float_encoder_sends_passes_through_maps_at_two_ends(timesteps):
+    """Whatever the number of steps: two layers' worth of them in a run, and the read-out."""
+    model = nn.Sequential(nn.Conv2d(1, 6, 3, bias=False), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten())
+    snn = convert(randomise_batch_norm(model.eval()), [images()], timesteps=timesteps, recipe="paper")
+    x = images()
+    with torch.no_grad(), FlopCounterMode(display=False) as ann:
+        model(x)
+    snn(x)  # what it finds out once is not counted
+    with FlopCounterMode(display=False) as spiking:
+        snn(x)
+    assert spiking.get_total_flops() == 2 * ann.get_total_flops()
+
+
+def test_float_encoded_inputs_that_meet():
+    """Two maps of an input and the input itself, added and joined; a product of spikes with one added to it."""
+
+    class Meeting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.third = nn.Linear(64, 20), nn.Linear(64, 20), nn.Linear(20, 64)
+
+        def forward(self, image):
+            x = image.flatten(1)
+            joined = torch.cat([self.first(x) + self.second(x), x], 1)
+            y = torch.relu(joined)
+            return torch.maximum(self.third(y[:, :20]) + x, y[:, 20:]) + self.third(torch.relu(self.first(x)))
+
+    torch.manual_seed(0)
+    model, x = Meeting().eval(), images()
+    snn = convert(model, [images(32, seed=2)], timesteps=33, recipe="paper")
+    for output, wanted in zip(snn.outputs_at(x, steps=[5, 33]), oracle_outputs(model, x, snn, [5, 33])):
+        assert distance(output, wanted) < 1e-3
 
 
 def test_float_and_masked_inputs_of_some_samples():

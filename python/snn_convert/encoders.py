@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["ENCODERS", "encode"]
+from .packed import Ramp
+
+__all__ = ["ENCODERS", "encode", "float_ramp"]
 
 
 def _float(f: Tensor, x: Tensor) -> Tensor:
@@ -36,3 +39,14 @@ def encode(name: str, x: Tensor, f: Tensor, eta: Tensor) -> tuple[Tensor, Tensor
         emissions.append(emission)
         f = f - step * (2 * emission - 1)
     return torch.stack(emissions), f
+
+
+def float_ramp(x: Tensor, eta: Tensor, steps: slice) -> tuple[Ramp, Tensor]:
+    """What the ``float`` encoder emits in some of the steps ``eta``, and the estimate after them.
+
+    With ``r[t] = prod(1 - eta[:t])`` the estimate is ``(1 - r[t]) x`` and the emission ``(1 - r[t] x) / 2``, on the
+    line between a half and ``(1 - x) / 2``.
+    """
+    missing = F.pad(torch.cumprod(1 - eta, 0), (1, 0), value=1.0)
+    ends = torch.stack([torch.full_like(x, 0.5), (1 - x) / 2])
+    return Ramp(ends, missing[steps]), (1 - missing[steps.stop]) * x

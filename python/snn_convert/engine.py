@@ -21,6 +21,7 @@ from .packed import (
     Current,
     Emission,
     Product,
+    Ramp,
     as_dense,
     is_sum,
     with_residual,
@@ -185,7 +186,7 @@ class Engine:
     def run_steps(
         self,
         values: Mapping[fx.Node, Any],
-        advance: Callable[[fx.Node, list[Current]], Emission | Tensor],
+        advance: Callable[[fx.Node, list[Current]], Emission | Ramp | Tensor],
         steps: int,
         precision: torch.dtype | None = None,
     ) -> None:
@@ -204,7 +205,7 @@ class Engine:
                 silence = torch.zeros_like(values[node], dtype=precision)
                 return silence.unsqueeze(0).expand(steps, *values[node].shape)
             value = env[node]
-            if isinstance(value, Emission) or (isinstance(value, Product) and len(node.users) == 1):
+            if isinstance(value, (Emission, Ramp)) or (isinstance(value, Product) and len(node.users) == 1):
                 return value
             return cast(as_dense(value), precision)
 
@@ -227,6 +228,8 @@ class Engine:
             return call_node(node, {**still, **dict(zip(moving, parts))}, precision)
 
         first = env[moving[0]]
+        if all(isinstance(env[source], Ramp) for source in moving):
+            return Ramp(torch.vmap(one_step)(*(env[source].ends for source in moving)), first.position)
         if isinstance(first, Emission) and node.target in LAYOUT:
             return first.moved(one_step)
         kept = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,6 +34,7 @@ __all__ = [
     "Current",
     "Emission",
     "Product",
+    "Ramp",
     "as_dense",
     "as_received",
     "is_sum",
@@ -115,6 +116,30 @@ class Emission:
             return None
         scale = multiply(self.scale.expand(self.train.shape)).float()
         return Emission.of(self.train, scale) if scale.shape == self.train.shape else None
+
+
+@dataclass
+class Ramp:
+    """Values that change along a straight line, ``ends[0] + position[t] (ends[1] - ends[0])``: what a ``float``
+    encoder sends, and what affine maps make of it, which are evaluated at the two ends in place of every step.
+
+    ``ends`` is ``[2, B, *]``, ``position`` ``[T]``.
+    """
+
+    ends: Tensor
+    position: Tensor
+
+    def dense(self) -> Tensor:
+        """``[T, B, *]`` float32."""
+        (values,) = self.pieces(len(self.position))
+        return values
+
+    def pieces(self, steps: int) -> Iterator[Tensor]:
+        """The values of so many steps at a time, each time in the memory of those before."""
+        start, end = self.ends.float()
+        slope, values = end - start, start.new_empty(steps, *start.shape)
+        for position in self.position.view(-1, *(1 for _ in start.shape)).split(steps):
+            yield torch.addcmul(start, position, slope, out=values[: len(position)])
 
 
 @dataclass
@@ -235,12 +260,12 @@ class Product:
 
 
 # What reaches a population: currents [T, B, *], or what they are yet to be computed from.
-Current = Tensor | Product | Emission
+Current = Tensor | Product | Emission | Ramp
 
 
 def as_dense(value: Any) -> Any:
     """A value as the affine operations of PyTorch take it."""
-    return value.dense() if isinstance(value, (Emission, Product)) else value
+    return value.dense() if isinstance(value, (Emission, Product, Ramp)) else value
 
 
 def as_received(value: Any) -> tuple[SpikeTrain | Tensor, Tensor | None]:

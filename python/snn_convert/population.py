@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from snn_kernels import NeuronState, SpikeTrain, signgd, signgd_binary
 from snn_kernels.activations import ActivationSpec, resolve
 
-from .packed import Current, Emission, Product, as_dense, as_received
+from .packed import Current, Emission, Product, Ramp, as_dense, as_received
 
 __all__ = ["Population", "chase"]
 
@@ -150,6 +150,8 @@ class Population(nn.Module):
         neuron = {"offset": offset, "scale": self.scale, "state": NeuronState(state.x[0], state.v)}
         if isinstance(current, Product):
             train, after = current.fires(eta, activation, **neuron)
+        elif isinstance(current, Ramp):
+            train, after = _fires_along(current, eta, activation, **neuron)
         else:
             received, amplitude = as_received(current)
             train, after = signgd(received, eta, activation, amplitude=amplitude, **neuron)
@@ -166,6 +168,17 @@ class Population(nn.Module):
     def extra_repr(self) -> str:
         low, high = self.scale.min().item(), self.scale.max().item()
         return f"{self.activation}, scale {low:.3g}..{high:.3g}"
+
+
+def _fires_along(
+    ramp: Ramp, eta: Tensor, activation: ActivationSpec, state: NeuronState, **neuron: Any
+) -> tuple[SpikeTrain, NeuronState]:
+    """A byte of steps at a time, whose currents stay in the caches."""
+    bytes = []
+    for current, steps in zip(ramp.pieces(8), eta.split(8)):
+        train, state = signgd(current, steps, activation, state=state, **neuron)
+        bytes.append(train.bytes)
+    return SpikeTrain(torch.cat(bytes), len(eta)), state
 
 
 def _alike(a: Current, b: Current) -> tuple[tuple, tuple]:

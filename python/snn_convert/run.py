@@ -12,9 +12,9 @@ from torch.utils import _pytree as pytree
 
 from snn_kernels import SpikeTrain
 
-from .encoders import encode
+from .encoders import encode, float_ramp
 from .engine import Kind
-from .packed import Current, Emission
+from .packed import Current, Emission, Ramp
 
 if TYPE_CHECKING:
     from .model import SpikingModel
@@ -131,16 +131,22 @@ class Run:
         for node, state in other.state.items():
             self.state[node] = (take if node.op == "placeholder" else take_state)(node, state)
 
-    def _advance(self, eta: Tensor, node: fx.Node, currents: list[Current]) -> Emission | Tensor:
+    def _advance(self, eta: Tensor, node: fx.Node, currents: list[Current]) -> Emission | Ramp | Tensor:
         if node.op == "placeholder":
-            x = self.inputs[self.engine.inputs.index(node)]
-            emissions, self.state[node] = encode(self.model.encoder, x, self.state[node], eta)
-            return emissions
+            return self._encode(node, eta)
         population = self.engine.population(node)
         offsets = self.offsets.get(node, population.offsets)
         emission, self.state[node] = population.advance(currents, eta, self.state[node], offsets)
         self._sent(node, emission.train)
         return emission
+
+    def _encode(self, node: fx.Node, eta: Tensor) -> Ramp | Tensor:
+        x = self.inputs[self.engine.inputs.index(node)]
+        if self.model.encoder == "float":
+            sent, self.state[node] = float_ramp(x, self.model.eta, slice(self.done, self.done + len(eta)))
+        else:
+            sent, self.state[node] = encode(self.model.encoder, x, self.state[node], eta)
+        return sent
 
     def _sent(self, node: fx.Node, train: SpikeTrain) -> None:
         if self.watch is not None:
