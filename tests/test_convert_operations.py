@@ -271,3 +271,69 @@ def test_conv1d():
         nn.Conv1d(5, 4, 2), nn.GELU(), nn.Flatten(), nn.LazyLinear(3),
     )  # fmt: skip
     check(model, torch.randn(8, 2, 7), 2e-3)
+
+
+class LayerScale(nn.Module):
+    """Parameters that multiply what maps compute: along features, as one number, along tokens, beside another user."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.first, self.second = nn.Conv2d(1, 6, 3), nn.Linear(36, 8), nn.Linear(8, 8, bias=False)
+        self.of_channels, self.of_features = nn.Parameter(torch.randn(6, 1, 1)), nn.Parameter(torch.randn(8))
+        self.of_all, self.of_tokens = nn.Parameter(torch.randn(1)), nn.Parameter(torch.randn(6, 1))
+
+    def forward(self, x):
+        x = torch.relu(self.conv(x) * self.of_channels).flatten(2)
+        y = torch.relu(self.of_features * self.first(x))
+        z = self.second(y)
+        return self.second(y) * self.of_all + self.of_tokens * self.second(y) + z * self.of_features + z
+
+
+def test_parameters_that_multiply_features_are_in_the_weights():
+    torch.manual_seed(0)
+    model, x = LayerScale().eval(), images()
+    snn = convert(model, [images(16, seed=2)], timesteps=33, schedule=Exponential(0.3, 0.9))
+    factors = [node for node in snn.network.graph.nodes if node.target is torch.ops.aten.mul.Tensor]
+    assert len(factors) == 2  # along tokens, and of z
+    torch.testing.assert_close(snn.network(x)[0], model(x), rtol=1e-5, atol=1e-5)
+    for output, wanted in zip(snn.outputs_at(x, steps=[5, 33]), oracle_outputs(model, x, snn, [5, 33])):
+        assert (output - wanted).norm() <= 1e-3 * wanted.norm()
+
+
+@pytest.mark.parametrize("window", [5, 7])
+def test_depthwise_convolutions_of_sums_with_large_windows(window):
+    class Depthwise(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Conv2d(1, 6, 3, padding=1)
+            self.mix = nn.Conv2d(6, 6, window, stride=2, padding=window // 2, groups=6)
+
+        def forward(self, x):
+            x = self.stem(x)
+            return torch.relu(self.mix(torch.relu(x) + torch.tanh(x))).mean((2, 3))
+
+    torch.manual_seed(0)
+    model, x = Depthwise().eval(), images()
+    snn = convert(model, [images(16, seed=2)], timesteps=33, schedule=Exponential(0.3, 0.9))
+    for output, wanted in zip(snn.outputs_at(x, steps=[5, 33]), oracle_outputs(model, x, snn, [5, 33])):
+        assert (output - wanted).norm() <= 1e-3 * wanted.norm()
+
+
+@pytest.mark.parametrize("form", [lambda x, n: x + n, lambda x, n: n * x, lambda x, n: 8 * x / n])
+def test_the_number_of_samples_is_that_of_the_run(form):
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(64, 8), nn.Linear(8, 5)
+
+        def forward(self, x):
+            y = torch.relu(self.first(x.flatten(1)))
+            return self.second(torch.relu(form(y, x.shape[0]) - 0.5))
+
+    torch.manual_seed(0)
+    model = Counting().eval()
+    snn = convert(model, [images(4, seed=2)], timesteps=33, schedule=Exponential(0.3, 0.9))
+    for samples in (1, 3):
+        x = images(samples)
+        (output,), (wanted,) = snn.outputs_at(x, steps=[33]), oracle_outputs(model, x, snn, [33])
+        assert (output - wanted).norm() <= 1e-3 * wanted.norm()

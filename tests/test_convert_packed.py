@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from models import images
-from snn_convert import amplitudes, convert, packed
+from snn_convert import amplitudes, convert, engine, packed
 from snn_kernels import _C, SpikeTrain
 from snn_kernels.schedules import Exponential
 from witness import witnessed
@@ -385,6 +385,42 @@ def test_a_factor_and_a_constant_leave_a_train_packed(number):
         scale = snn.engine.population(snn.engine.neurons[0]).scale
         torch.testing.assert_close(amplitudes[0], (scale * model.gamma).flatten())
     assert_agrees_with_the_oracle(snn, model, images(5), [12])
+
+
+class Positioned(nn.Module):
+    """Constants of the network's own behind maps: of one that a neuron alone reads, and of one with another user."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.body, self.head = nn.Linear(8, 20), nn.Linear(20, 21), nn.Linear(20, 22)
+        self.positions, self.beta = nn.Parameter(torch.randn(8, 21)), nn.Parameter(torch.randn(22))
+
+    def forward(self, x):
+        x = torch.relu(self.stem(x.squeeze(1)))
+        y = self.head(x)
+        return (
+            torch.relu(self.body(x) + self.positions).sum(-1, keepdim=True)
+            + torch.relu(y + self.beta) * y.new_ones(22)
+            + y
+        )
+
+
+@vectors
+def test_a_constant_leaves_currents_as_they_are(monkeypatch):
+    """What is added to a product is no pass over its currents, and none of its own where they never exist."""
+    torch.manual_seed(0)
+    model = Positioned().eval()
+    snn = convert(model, [images(16, seed=2)], timesteps=12, schedule=Exponential(0.3, 0.9))
+    assert_agrees_with_the_oracle(snn, model, images(5), [12])
+    taken, added = [], []
+    original, call = packed.Product.dense, engine.call_node
+    monkeypatch.setattr(packed.Product, "dense", lambda self: taken.append(len(self.weight)) or original(self))
+    monkeypatch.setattr(engine, "call_node", lambda node, *rest: added.append(node.target) or call(node, *rest))
+    run = snn.start(images(5))
+    added.clear()
+    run.advance_to(12)
+    assert set(taken) == {22}
+    assert torch.ops.aten.add.Tensor not in added
 
 
 class Windows(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,12 @@ from .quantized import quantized_of, round_weights
 from .rules import AFFINE, SHAPE_ONLY, is_additive
 
 __all__ = ["Engine", "Kind"]
+
+
+aten = torch.ops.aten
+
+# Operations in which a size is a number that is computed with, not one of a layout.
+NUMERIC = {aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor}
 
 
 class Kind:
@@ -237,8 +244,8 @@ class Engine:
             kept = Emission.joined([env[source] for source in moving], one_step)
         elif isinstance(first, Emission) and len(moving) == 1 and node.target in SCALING:
             kept = first.times(one_step)
-        elif isinstance(first, Emission) and len(moving) == 1 and is_sum(node):
-            kept = first.plus(still.values())
+        elif len(moving) == 1 and is_sum(node) and _is_unmoved(first, *still.values()):
+            kept = first if isinstance(first, Emission) or len(moving[0].users) == 1 else as_dense(first)
         if kept is not None:
             return kept
         amplitude = getattr(self.network, self.amplitudes[node]) if node in self.amplitudes else None
@@ -254,7 +261,11 @@ class Engine:
             product = with_residual({source: env[source] for source in moving}, amplitude)
             if product is not None:
                 return product
-        return torch.vmap(one_step)(*(as_dense(env[source]) for source in moving))
+        dense = [as_dense(env[source]) for source in moving]
+        if _has_large_windows(node, still) and dense[0].device.type == "cpu":
+            # PyTorch is 3 to 6 times as fast so (7x7 windows on planes of 4 x 4 to 56 x 56), and 80 times on 2 x 2.
+            dense[0] = dense[0].movedim(2, -1).contiguous().movedim(-1, 2)
+        return torch.vmap(one_step)(*dense)
 
     def _still(self, node: fx.Node, source: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
         """What a value that no neuron carries contributes to the currents of ``node``: a coefficient itself, a
@@ -272,11 +283,11 @@ class Engine:
         summands = [position for group in AFFINE[node.target] if len(group) > 1 for position in group]
         return any(node.args[position] is source for position in summands if position < len(node.args))
 
-    @property
-    def has_coefficients(self) -> bool:
-        """Whether some of the affine maps depend on the sample, through masks."""
+    def has_coefficients(self, values: Mapping[fx.Node, Any]) -> bool:
+        """Whether some of the affine maps depend on the sample, through masks, or on the number of samples."""
         return any(
-            self.kinds[source] == Kind.STATIC and not self.adds(node, source)
+            (self.kinds[source] == Kind.STATIC and not self.adds(node, source))
+            or (node.target in NUMERIC and not isinstance(values[source], Tensor))
             for node in self.chunk_nodes
             if self.kinds[node] == Kind.CURRENT
             for source in node.all_input_nodes
@@ -343,3 +354,16 @@ class Engine:
         amplitudes = plan_amplitudes(self.chunk_nodes, self._scales(), values, anywhere=True)
         round_weights(self.network, self.chunk_nodes, amplitudes)
         self.weight_bits = 8
+
+
+def _is_unmoved(value: Any, constant: Any) -> bool:
+    """Whether a constant leaves ``[T, B, *]`` as they are: decoded inputs hold it from the start, it is no current."""
+    return isinstance(constant, Tensor) and torch.broadcast_shapes(value.shape[1:], constant.shape) == value.shape[1:]
+
+
+def _has_large_windows(node: fx.Node, still: Mapping[fx.Node, Any]) -> bool:
+    """Whether the operation convolves each channel alone with windows of 5 x 5 or more."""
+    if node.target is not aten.conv2d.default or node.args[1] not in still:
+        return False
+    _, channels, *window = still[node.args[1]].shape
+    return channels == 1 and math.prod(window) >= 25

@@ -13,18 +13,18 @@ from .rules import argument
 if TYPE_CHECKING:
     from .lower import Lowering
 
-__all__ = ["fold", "scaled"]
+__all__ = ["fold", "fold_factor", "scaled"]
 
 aten = torch.ops.aten
 
 
-def fold(lowering: Lowering, x: fx.Node, scale: Tensor, shift: Tensor | None = None) -> bool:
+def fold(lowering: Lowering, x: fx.Node, scale: Tensor, shift: Tensor | None = None, dim: int = 1) -> bool:
     """Fold ``scale * x + shift`` into the map that computes ``x``, if that map feeds nothing else.
 
-    Both are float64, one number or one a channel: dimension 1.
+    Both are float64, one number or one for each index of dimension ``dim``.
     """
-    channel_last = x.target is aten.linear.default and (x.meta["val"].ndim == 2 or scale.numel() == 1)
-    if not (channel_last or x.target in (aten.conv1d.default, aten.conv2d.default)) or len(x.users) != 1:
+    features = {aten.linear.default: x.meta["val"].ndim - 1, aten.conv1d.default: 1, aten.conv2d.default: 1}
+    if x.target not in features or len(x.users) != 1 or (scale.numel() != 1 and dim != features[x.target]):
         return False
     weight, bias = x.args[1], argument(x, 2, "bias")
     if any(node.op != "get_attr" for node in (weight, bias) if node is not None):
@@ -37,6 +37,22 @@ def fold(lowering: Lowering, x: fx.Node, scale: Tensor, shift: Tensor | None = N
     new_bias = lowering.constant(x, "folded_bias", sum(summands).to(weight.dtype)) if summands else None
     x.args = (x.args[0], new_weight, new_bias, *x.args[3:])
     x.kwargs = {key: value for key, value in x.kwargs.items() if key != "bias"}
+    return True
+
+
+def fold_factor(lowering: Lowering, node: fx.Node) -> bool:
+    """Fold a parameter that multiplies the features of a map into its weights: the layer scale of ConvNeXt, ResMLP."""
+    varying = [source for source in node.args if lowering.varies(source)]
+    others = [source for source in node.args if isinstance(source, fx.Node) and source.op == "get_attr"]
+    if len(varying) != 1 or len(others) != 1:
+        return False
+    ((x,), factor) = varying, lowering.tensor(others[0])
+    dims = [dim - factor.ndim for dim, size in enumerate(factor.shape) if size > 1] or [-1]
+    if len(dims) != 1 or x.meta["val"].shape != node.meta["val"].shape:
+        return False
+    if not fold(lowering, x, factor.double().flatten(), dim=x.meta["val"].ndim + dims[0]):
+        return False
+    lowering.replace(node, x)
     return True
 
 

@@ -16,6 +16,7 @@ from snn_kernels.activations import ActivationSpec
 from . import rewrites
 from .channels import channel_dims, sample_dims
 from .errors import UnsupportedOperation, WithoutRule
+from .folding import fold_factor
 from .population import Population
 from .rectifiers import DYNAMICS
 from .rewrites_rectifiers import HINT, rectified
@@ -125,8 +126,7 @@ class Lowering:
         if target in VIEWS:  # spikes and estimates need not lie in memory as the ANN's values do
             node.target = target = torch.ops.aten.reshape.default
         if target in AFFINE and self._fits(node, AFFINE[target]):
-            self.varying.add(node)
-            return None
+            return self.affine(node)
         value = node.meta.get("val")
         masks = isinstance(value, torch.Tensor) and not (value.is_floating_point() or value.is_complex())
         raise WithoutRule(node, MASKS if masks else SUPPORTED_FORMS)
@@ -135,6 +135,11 @@ class Lowering:
         """Whether the arguments that depend on an input are ones the operation is affine in together."""
         varying = {i for i, arg in enumerate(node.args) if any(map(self.varies, pytree.tree_leaves(arg)))}
         return None in groups or any(varying <= set(group) for group in groups if group is not None)
+
+    def affine(self, node: fx.Node) -> None:
+        """An operation that is affine in the analog values among its arguments."""
+        if node.target is not torch.ops.aten.mul.Tensor or not fold_factor(self, node):
+            self.varying.add(node)
 
     # What rewritings are made of.
 

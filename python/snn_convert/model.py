@@ -216,7 +216,7 @@ class SpikingModel(nn.Module):
         offsets = self.engine.offsets(values)
         for node, measured in offsets.items():
             self.engine.population(node).set_offsets(measured)
-        self.measures_each_run = self.engine.has_coefficients or not self.engine.fits_every_batch(offsets)
+        self.measures_each_run = self.engine.has_coefficients(values) or not self.engine.fits_every_batch(offsets)
         self._plan(values)
 
     @torch.no_grad()

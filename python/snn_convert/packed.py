@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -89,6 +89,11 @@ class Emission:
         train = SpikeTrain(torch.vmap(join)(*(part.train.bytes for part in parts)), parts[0].train.timesteps)
         return Emission.of(train, join(*(part.scale.expand(part.train.shape) for part in parts)).float())
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``[T, B, *]``."""
+        return (self.train.timesteps, *self.train.shape)
+
     def dense(self) -> Tensor:
         """``[T, B, *]`` float32."""
         if self._dense is None:
@@ -101,14 +106,6 @@ class Emission:
         train = SpikeTrain(over_time(self.train.bytes), self.train.timesteps)
         scale = None if self.scale is None else move(self.scale.expand(self.train.shape)).float()
         return Emission(train, lambda: over_time(self.dense()), scale)
-
-    def plus(self, constants: Iterable[Any]) -> Emission | None:
-        """The emission after the addition of constants, ``None`` where they broadcast it to another shape.
-
-        They add nothing to currents: the decoded inputs hold them from the start.
-        """
-        shapes = [constant.shape for constant in constants if isinstance(constant, Tensor)]
-        return self if torch.broadcast_shapes(self.train.shape, *shapes) == self.train.shape else None
 
     def times(self, multiply: Callable[[Tensor], Tensor]) -> Emission | None:
         """The emission after a multiplication of each neuron's value by a constant, if its spikes are worth a scale."""
@@ -128,6 +125,11 @@ class Ramp:
 
     ends: Tensor
     position: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``[T, B, *]``."""
+        return (len(self.position), *self.ends.shape[1:])
 
     def dense(self) -> Tensor:
         """``[T, B, *]`` float32."""
@@ -290,8 +292,7 @@ def with_residual(summands: Mapping[fx.Node, Any], amplitude: Tensor | None = No
     packed = isinstance(other, Emission) and amplitude is not None
     if not packed and not (source in products and other.projects_onto(product)):
         other = as_dense(other).float()  # like a product, whatever the precision
-    shape = (other.train.timesteps, *other.train.shape) if packed else other.shape
-    if product.residual is not None or product.shape != shape:
+    if product.residual is not None or product.shape != other.shape:
         return None
     return replace(product, residual=other, residual_amplitude=amplitude if packed else None)
 

@@ -38,9 +38,8 @@ def binary(lowering: Lowering, node: fx.Node, function: ActivationSpec) -> None:
         return lowering.replace(node, matmul(lowering, node, a, b))
     if lowering.varies(a) or (isinstance(a, fx.Node) and function in ("maximum", "minimum")):
         return lowering.replace(node, lowering.population(node, function, a, b))
-    if function in ("multiply", "matmul"):  # constant * activation is affine
-        lowering.varying.add(node)
-        return None
+    if function in ("multiply", "matmul"):  # constant * activation
+        return lowering.affine(node)
     if function == "divide":  # constant / activation
         inverse = lowering.population(node, "reciprocal", b)
         return lowering.replace(node, lowering.call(node, aten.mul.Tensor, inverse, a))
