@@ -83,6 +83,10 @@ def whole_network(case: str, model: nn.Module, x: Tensor, timesteps: int, recipe
     )
 
 
+def _root_mean_square(x: Tensor) -> float:
+    return x.square().mean().sqrt().item()
+
+
 def _accept(snn: SpikingModel, x: Tensor, ann: Tensor) -> Callable[[str, Tensor], str]:
     """The loop, again, gives what it gave; the converted network's every spike is checked by the loop.
 
@@ -95,7 +99,7 @@ def _accept(snn: SpikingModel, x: Tensor, ann: Tensor) -> Callable[[str, Tensor]
 
     def compare(t: int, name: str, inputs: tuple, target: Tensor, v: Tensor, spike: Tensor) -> None:
         other = spike.bool() != trains[name].step(t).bool()
-        size = populations[name].scale.clamp(min=max(x.square().mean().sqrt().item() for x in inputs))
+        size = populations[name].scale.clamp(min=max(_root_mean_square(x) for x in inputs))
         crossings.extend(((v - target).abs() / size)[other].tolist())
 
     followed = single_step_loop(snn, x, record=compare, follow=trains)
@@ -106,7 +110,7 @@ def _accept(snn: SpikingModel, x: Tensor, ann: Tensor) -> Callable[[str, Tensor]
             return f"relative error {_below(error_of(output, ann if name == 'ANN' else loop), 1e-5):.1e}"
         farthest = max(crossings, default=0.0)
         if farthest > CROSSING:
-            raise AssertionError(f"a spike the loop would not fire, {farthest:.1e} of its scale or inputs away from its target")
+            raise AssertionError(f"a spike the loop would not fire, {farthest:.1e} of its inputs from the target")
         error = _below(error_of(output, followed), 1e-4)
         return f"relative error {error:.1e}, {len(crossings)} of {decisions:.1e} spikes at a crossing"
 
