@@ -42,11 +42,10 @@ def fold(lowering: Lowering, x: fx.Node, scale: Tensor, shift: Tensor | None = N
 
 def fold_factor(lowering: Lowering, node: fx.Node) -> bool:
     """Fold a parameter that multiplies the features of a map into its weights: the layer scale of ConvNeXt, ResMLP."""
-    varying = [source for source in node.args if lowering.varies(source)]
-    others = [source for source in node.args if isinstance(source, fx.Node) and source.op == "get_attr"]
-    if len(varying) != 1 or len(others) != 1:
+    x, parameter = node.args if lowering.varies(node.args[0]) else reversed(node.args)
+    if not isinstance(parameter, fx.Node) or parameter.op != "get_attr":
         return False
-    ((x,), factor) = varying, lowering.tensor(others[0])
+    factor = lowering.tensor(parameter)
     dims = [dim - factor.ndim for dim, size in enumerate(factor.shape) if size > 1] or [-1]
     if len(dims) != 1 or x.meta["val"].shape != node.meta["val"].shape:
         return False
