@@ -33,7 +33,7 @@ inline bool amx_granted() {
 inline bool runs_here(Isa isa) {
     switch (isa) {
         case Isa::portable: return true;
-        case Isa::avx2: return __builtin_cpu_supports("avx2");
+        case Isa::avx2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
         case Isa::avx512:
             return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                    __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");

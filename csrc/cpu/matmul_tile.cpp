@@ -1,7 +1,12 @@
 // See matmul_tile.h. Compiled once per instruction set (SNN_ISA names it).
 #include "matmul_tile.h"
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -32,6 +37,18 @@ SNN_FN Vector load(const float* from) {
     return value;
 }
 
+// a b + c, rounded once.
+SNN_FN Vector multiply_add(float a, Vector b, Vector c) {
+#if defined(__AVX512F__)
+    return _mm512_fmadd_ps(_mm512_set1_ps(a), b, c);
+#elif defined(__AVX2__)
+    return _mm256_fmadd_ps(_mm256_set1_ps(a), b, c);
+#else
+    for (int i = 0; i < kWidth; ++i) c[i] = std::fma(a, b[i], c[i]);
+    return c;
+#endif
+}
+
 // target[r][c] = sum over k of a[r][k] * panel[k][c]
 template <int Rows, int Vectors>
 void multiply(const float* a, int64_t a_row, int64_t a_inner, const float* panel, int64_t inner, float* target) {
@@ -43,7 +60,7 @@ void multiply(const float* a, int64_t a_row, int64_t a_inner, const float* panel
 #pragma GCC unroll 8
         for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 4
-            for (int c = 0; c < Vectors; ++c) sum[r][c] += a[r * a_row] * b[c];
+            for (int c = 0; c < Vectors; ++c) sum[r][c] = multiply_add(a[r * a_row], b[c], sum[r][c]);
     }
     std::memcpy(target, sum, sizeof(sum));
 }

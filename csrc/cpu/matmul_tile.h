@@ -1,7 +1,7 @@
 // The kernels of neurons behind a product of two decoded matrices that are compiled per instruction set.
 //
-// A sum runs over the inner dimension in order and every product and sum is rounded once, so all instruction sets give
-// the same targets. On Zen 5 that costs nothing: multiplications and additions have pipes of their own.
+// A sum runs over the inner dimension in order, by fused multiply-adds (the only ones here: a target is not part of the
+// recurrence), so all instruction sets give the same targets.
 #pragma once
 
 #include "../core/macros.h"

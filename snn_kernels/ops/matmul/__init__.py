@@ -42,7 +42,7 @@ def signgd_matmul(
         v <- v - eta[t] * scale * (2 * s[t] - 1)
 
     The updates are exactly rounded on every backend. The product is a sum, whose order is the backend's: on the CPU
-    that of the inner dimension, with every product and sum rounded once, whatever the instruction set and the number of
+    that of the inner dimension, in fused multiply-adds, whatever the instruction set and the number of
     threads; elsewhere :func:`torch.matmul`'s in float32. So a spike may differ between two backends where
     ``|v - a @ b|`` is below the rounding of that sum.
 
