@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from .machine import file_name, machine
 from .memory import keep_memory
 from .render import COLUMNS, cells, render
 from .results import Row, load, store
-from .runner import Setting, measure
+from .runner import LEFT, Comparison, Setting, broken_off, measure
 
 RESULTS = Path(__file__).parent / "results"
 # For each comparison: how many rounds, and after how many seconds fewer are enough.
@@ -74,7 +74,7 @@ def run(names: Sequence[str], setting: Setting, path: Path, console: Console, re
         for name in names:
             rows: list[Row] = []
             current = progress.add_task(name, total=None)
-            for comparison in EXPERIMENTS[name].comparisons(setting):
+            for comparison in _comparisons(name, setting):
                 found = [row for row in before if (row.experiment, row.case) == (name, comparison.case)]
                 if not found:
                     found = measure(name, comparison, ceiling, rounds, seconds)
@@ -83,13 +83,21 @@ def run(names: Sequence[str], setting: Setting, path: Path, console: Console, re
                     store(path, found)
                 rows += found
                 progress.update(current, advance=1, description=f"{name}: {comparison.case}")
-            for row in rows:
+            for row in rows if all(row.case != LEFT for row in rows) else ():
                 row.machine.pop("unfinished", None)
             store(path, rows, whole=setting.size == "full")
             progress.remove_task(current)
             progress.advance(done)
             console.print(_table(name, rows))
     console.print(f"{path}: {render(path)}")
+
+
+def _comparisons(name: str, setting: Setting) -> Iterator[Comparison]:
+    """An experiment's cases. What ends it before its time is a row, and the other experiments go on."""
+    try:
+        yield from EXPERIMENTS[name].comparisons(setting)
+    except Exception as error:
+        yield broken_off(error)
 
 
 def _measured(path: Path, size: str) -> list[Row]:

@@ -158,10 +158,11 @@ def _neurons() -> dict[str, Dynamics]:
 def dynamics(setting: Setting) -> Iterator[Comparison]:
     """Every neuron of the family in float32, as vectors of 64 where it is one of vectors."""
     # A loop over 32 steps takes a quarter of a minute to compile.
-    for timesteps, vectors in setting.choose(((9, 64),), ((8, 2**12),), ((32, 2**12),)):
-        generator = torch.Generator().manual_seed(0)
+    on_gpu = (((8, 2**18),), ((32, 2**18),))
+    for timesteps, vectors in setting.choose(((9, 64),), ((8, 2**12),), ((32, 2**12),), on_gpu):
+        generator = torch.Generator(setting.device).manual_seed(0)
         eta = sk.schedules.Exponential().table(timesteps).to(setting.device)
-        current = torch.rand(timesteps, vectors, 64, generator=generator).to(setting.device)
+        current = torch.rand(timesteps, vectors, 64, generator=generator, device=setting.device)
         for name, neuron in _neurons().items():
             yield _comparison(name, neuron, current, eta, setting)
 

@@ -47,10 +47,9 @@ def _case(
     sweep: str = "",
 ) -> Comparison:
     row = sk.ACTIVATIONS[activation]
-    generator = torch.Generator().manual_seed(0)
-    currents = [
-        torch.rand(timesteps, neurons, generator=generator).to(setting.device, dtype) for _ in range(row.arity)
-    ]  # fmt: skip
+    generator = torch.Generator(setting.device).manual_seed(0)
+    of = {"generator": generator, "device": setting.device}
+    currents = [torch.rand(timesteps, neurons, **of).to(dtype) for _ in range(row.arity)]
     eta = SCHEDULE.table(timesteps).to(setting.device)
     parameters = [torch.tensor(default, device=setting.device) for _, default in row.parameters]
     call = sk.signgd if row.arity == 1 else sk.signgd_binary
@@ -122,6 +121,8 @@ def functions(setting: Setting) -> Iterator[Comparison]:
 def growth(setting: Setting) -> Iterator[Comparison]:
     """Cost against T and against N."""
     for timesteps in setting.choose((1, 9), (8, 32, 128, 512), (16, 64, 256, 800)):
-        yield _case("relu", timesteps, setting.choose((33,), (2**14,))[0], setting, sweep="T")
-    for neurons in setting.choose((7, 33), (2**12, 2**16, 2**18), (2**15, 2**17, 2**19, 2**20)):
+        (neurons,) = setting.choose((33,), (2**14,), (), ((2**20,), ()))
+        yield _case("relu", timesteps, neurons, setting, sweep="T")
+    on_gpu = ((2**20, 2**22, 2**24), (2**19, 2**21, 2**23, 2**25))
+    for neurons in setting.choose((7, 33), (2**12, 2**16, 2**18), (2**15, 2**17, 2**19, 2**20), on_gpu):
         yield _case("relu", setting.choose((8,), (32,))[0], neurons, setting, sweep="N")

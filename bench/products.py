@@ -34,18 +34,18 @@ def _linear(setting: Setting) -> tuple[tuple[int, int, int], ...]:
 
 def _convolutions(setting: Setting) -> tuple[tuple[int, int], ...]:
     """Channels and size."""
-    return setting.choose(((16, 4),), ((64, 16), (256, 8)), ((64, 32),))
+    return setting.choose(((16, 4),), ((64, 16), (256, 8)), ((64, 32),), (((64, 64), (256, 32)), ((512, 16),)))
 
 
 def _train(*shape: int, device: str, density: float = SPIKING) -> sk.SpikeTrain:
-    generator = torch.Generator().manual_seed(0)
-    return sk.pack((torch.rand(STEPS, *shape, generator=generator) < density).to(device))
+    generator = torch.Generator(device).manual_seed(0)
+    return sk.pack(torch.rand(STEPS, *shape, generator=generator, device=device) < density)
 
 
 def _weight(*shape: int, device: str) -> Tensor:
     """On a GPU in bfloat16, which its tensor cores take and its users have."""
-    generator = torch.Generator().manual_seed(1)
-    weight = (torch.randn(*shape, generator=generator) / shape[1] ** 0.5).to(device)
+    generator = torch.Generator(device).manual_seed(1)
+    weight = torch.randn(*shape, generator=generator, device=device) / shape[1] ** 0.5
     return weight.bfloat16() if device == "cuda" else weight
 
 
@@ -113,6 +113,7 @@ def linear(setting: Setting) -> Iterator[Comparison]:
                 "torch.mm" if device == "cpu" else "torch.mm bfloat16",
                 _near(dense.double() @ weight.double().t()),
                 shape=(rows, inputs, outputs),
+                dtype=weight.dtype,
                 timesteps=STEPS,
                 work=_product_work(train, weight, rows),
                 facts={"density": share},
@@ -121,8 +122,8 @@ def linear(setting: Setting) -> Iterator[Comparison]:
 
 def density(setting: Setting) -> Iterator[Comparison]:
     """Where the event method overtakes the dense one, in a linear map and in a 3x3 convolution."""
-    rows, inputs, outputs = setting.choose((64, 40, 70), (4096, 512, 512))
-    channels, size = setting.choose((16, 4), (64, 16))
+    rows, inputs, outputs = setting.choose((64, 40, 70), (4096, 512, 512), (), ((STEPS * 4096, 1024, 1024), ()))
+    channels, size = setting.choose((16, 4), (64, 16), (), ((256, 32), ()))
     weight = _weight(outputs, inputs, device=setting.device)
     kernel = _weight(channels, channels, 3, 3, device=setting.device)
     for share in setting.choose((0.01, 0.3), (0.01, 0.05, 0.1, 0.2, 0.5), (0.001, 0.02, 0.15, 0.3)):
@@ -161,6 +162,7 @@ def _at_density(
         next(iter(variants)),
         _near(wanted),
         shape=shape,
+        dtype=weight.dtype,
         timesteps=STEPS,
         work=_product_work(train, weight, rows),
         sweep="density",
@@ -185,6 +187,7 @@ def convolution(setting: Setting) -> Iterator[Comparison]:
                 "F.conv2d",
                 _near(F.conv2d(dense.double(), weight.double(), **options), weight.dtype),
                 shape=(8, channels, size, size),
+                dtype=weight.dtype,
                 timesteps=STEPS,
                 work=_product_work(train, weight, 8 * STEPS * size * size),
             )
@@ -208,6 +211,7 @@ def _scaled(channels: int, size: int) -> Comparison:
         "F.conv2d",
         _near(F.conv2d(dense.double(), weight.double(), padding=1)),
         shape=(8, channels, size, size),
+        dtype=weight.dtype,
         timesteps=STEPS,
         work=_product_work(train, weight, 8 * STEPS * size * size),
     )
@@ -297,4 +301,5 @@ def _fused(
     # Of the output a bit a step is written, in place of a float32 current.
     moved = product.bytes - 4 * rows * len(weight) + rows * len(weight) // 8
     work = Work(layers * moved, layers * product.operations)
-    return Comparison(case, variants, honest, accept, shape=shape, timesteps=STEPS, work=work, memory=True)
+    facts = {"shape": shape, "dtype": weight.dtype, "timesteps": STEPS, "work": work, "memory": True}
+    return Comparison(case, variants, honest, accept, **facts)

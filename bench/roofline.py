@@ -32,21 +32,24 @@ def measured(device: str, tiny: bool = False) -> Roofline:
     """The ceilings on ``device`` with the threads torch has now; the best of several rounds is one."""
     source = torch.zeros(2**14 if tiny else 2**26, device=device)
     target = torch.empty_like(source)
-    copy = 2 * source.nbytes / _best(lambda: target.copy_(source))
+    calls = 20 if device == "cuda" else 1  # launched together: a copy there takes a tenth of a millisecond
+    copy = 2 * source.nbytes / _best(lambda: target.copy_(source), calls)
     size = 64 if tiny else 8192 if device == "cuda" else 2048
     gemm = {}
     for dtype in (torch.float32, torch.bfloat16):
         a, b = (torch.rand(size, size, device=device).to(dtype) for _ in range(2))
-        gemm[str(dtype).removeprefix("torch.")] = 2 * size**3 / _best(lambda a=a, b=b: a @ b)
+        gemm[str(dtype).removeprefix("torch.")] = 2 * size**3 / _best(lambda a=a, b=b: a @ b, calls)
     return Roofline(copy, gemm)
 
 
-def _best(run: Callable[[], object], rounds: int = 7) -> float:
+def _best(run: Callable[[], object], calls: int, rounds: int = 7) -> float:
+    """Seconds of one of several calls in turn."""
     times = []
     for _ in range(rounds + 1):
         start = time.perf_counter()
-        run()
+        for _ in range(calls):
+            run()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
+        times.append((time.perf_counter() - start) / calls)
     return min(times[1:])  # the first one sets up

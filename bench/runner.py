@@ -18,11 +18,15 @@ from .memory import peak_bytes
 from .results import Row
 from .roofline import Roofline
 
-__all__ = ["Comparison", "Missing", "Setting", "Variant", "Work", "compiled", "measure", "unavailable"]
+__all__ = [
+    "LEFT", "Comparison", "Missing", "Setting", "Variant", "Work", "broken_off", "compiled", "measure", "unavailable"
+]  # fmt: skip
 
-# A timing of less than this many seconds is made of several calls: the clock and the caches need that much to settle.
-SHORTEST = 1e-3
+# A timing of less than this many seconds is made of several calls: the clock and the caches need that much to settle,
+# and on a GPU a launch and the wait for its end are to weigh nothing.
+SHORTEST = 2e-2 if torch.cuda.is_available() else 1e-3
 FEWEST_ROUNDS = 3
+LEFT = "what was left"  # the case of an experiment that failed
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,15 @@ class Comparison:
 def unavailable(case: str, error: Exception) -> Comparison:
     """In place of a computation whose inputs cannot be made here."""
     return Comparison(case, {"snn_convert": Missing(f"cannot be tried: {error}")}, "snn_convert", lambda *_: "")
+
+
+def broken_off(error: Exception) -> Comparison:
+    """In place of the cases that an experiment had left when it failed."""
+
+    def fail() -> None:
+        raise error
+
+    return Comparison(LEFT, {"all": fail}, "all", lambda *_: "")
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import types
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from bench.libraries import flexsn, others
 from bench.networks import whole_network
 from bench.recipes import MORE
 from bench.results import load
-from bench.runner import Missing, Setting, measure
+from bench.runner import LEFT, Missing, Setting, measure
 from snn_convert import SpikingModel
 from snn_convert.demo.networks import NETWORKS
 from snn_kernels import schedules, signgd
@@ -46,6 +47,24 @@ def test_experiment(name, tmp_path):
             assert row.correctness
         assert row.baseline in {other.variant for other in rows if other.case == row.case}
     assert (tmp_path / "x.md").exists()
+
+
+def test_an_experiment_that_fails_loses_nothing(tmp_path, monkeypatch):
+    """Its cases so far and the other experiments stay, the failure is a row, and it is tried again."""
+
+    def fails(setting):
+        yield from list(EXPERIMENTS["packing"].comparisons(setting))[:1]
+        raise RuntimeError("no more")
+
+    broken = replace(EXPERIMENTS["overhead"], comparisons=fails)
+    monkeypatch.setitem(EXPERIMENTS, "overhead", broken)
+    path = tmp_path / "x.json"
+    run(["overhead", "packing"], TINY, path, Console(file=io.StringIO()))
+    *rows, last = [row for row in load(path) if row.experiment == "overhead"]
+    assert rows and not any(row.error for row in rows)
+    assert last.case == LEFT and last.error == "RuntimeError: no more"
+    assert all(row.machine["unfinished"] for row in (*rows, last))
+    assert any(row.experiment == "packing" for row in load(path))
 
 
 def test_the_networks_of_the_full_recipes_exist():
