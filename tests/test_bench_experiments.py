@@ -61,8 +61,10 @@ def test_an_experiment_that_fails_loses_nothing(tmp_path, monkeypatch):
     path = tmp_path / "x.json"
     run(["overhead", "packing"], TINY, path, Console(file=io.StringIO()))
     *rows, last = [row for row in load(path) if row.experiment == "overhead"]
-    assert rows and not any(row.error for row in rows)
-    assert last.case == LEFT and last.error == "RuntimeError: no more"
+    assert rows
+    assert not any(row.error for row in rows)
+    assert last.case == LEFT
+    assert last.error == "RuntimeError: no more"
     assert all(row.machine["unfinished"] for row in (*rows, last))
     assert any(row.experiment == "packing" for row in load(path))
 

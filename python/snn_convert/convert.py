@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from rich.progress import track
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from snn_kernels.schedules import Constant, Schedule
 
@@ -102,11 +103,12 @@ def convert(
     def shown(iterable: Iterable, what: str, total: int | None = None) -> Iterable:
         return track(iterable, description=what, total=total, transient=True) if progress else iterable
 
-    traced = lower(export(model, leading[0]), chosen.substitutes, chosen.normalisation, chosen.dynamics)
-    if weight_bits:
-        own_weights(traced.network)
-    schedule = chosen.schedule or Constant(1.0)
-    snn = SpikingModel(traced, timesteps, schedule, chosen.encoder, chosen.onset_delay, chosen.dynamics).eval()
+    with torch.device(_device_of(leading[0])):
+        traced = lower(export(model, leading[0]), chosen.substitutes, chosen.normalisation, chosen.dynamics)
+        if weight_bits:
+            own_weights(traced.network)
+        schedule = chosen.schedule or Constant(1.0)
+        snn = SpikingModel(traced, timesteps, schedule, chosen.encoder, chosen.onset_delay, chosen.dynamics).eval()
     size = len(calibration) if hasattr(calibration, "__len__") else None
     data = itertools.chain(leading, items)
     if chosen.dynamics == "parallel":
@@ -124,6 +126,12 @@ def convert(
     if chosen.schedule is None:
         search_schedule(snn, leading, lambda candidates: shown(candidates, "choosing step sizes"))
     return snn
+
+
+def _device_of(item: Any) -> torch.device:
+    """Where a calibration item's first tensor is, and so the model and what is made for it."""
+    leaves = pytree.tree_leaves(as_arguments(item))
+    return next((leaf.device for leaf in leaves if isinstance(leaf, Tensor)), torch.device("cpu"))
 
 
 @torch.no_grad()
