@@ -24,7 +24,7 @@ def fold(lowering: Lowering, x: fx.Node, scale: Tensor, shift: Tensor | None = N
     Both are float64, one number or one for each index of dimension ``dim``.
     """
     features = {aten.linear.default: x.meta["val"].ndim - 1, aten.conv1d.default: 1, aten.conv2d.default: 1}
-    if x.target not in features or len(x.users) != 1 or (scale.numel() != 1 and dim != features[x.target]):
+    if x.target not in features or _uses(x) != 1 or (scale.numel() != 1 and dim != features[x.target]):
         return False
     weight, bias = x.args[1], argument(x, 2, "bias")
     if any(node.op != "get_attr" for node in (weight, bias) if node is not None):
@@ -38,6 +38,14 @@ def fold(lowering: Lowering, x: fx.Node, scale: Tensor, shift: Tensor | None = N
     x.args = (x.args[0], new_weight, new_bias, *x.args[3:])
     x.kwargs = {key: value for key, value in x.kwargs.items() if key != "bias"}
     return True
+
+
+def _uses(x: fx.Node) -> int:
+    """How often other nodes name it: an attention may take its queries for its keys too."""
+    found: list[bool] = []
+    for user in x.users:
+        fx.node.map_arg((user.args, user.kwargs), lambda source: found.append(source is x))
+    return sum(found)
 
 
 def fold_factor(lowering: Lowering, node: fx.Node) -> bool:
@@ -58,7 +66,7 @@ def fold_factor(lowering: Lowering, node: fx.Node) -> bool:
 def scaled(lowering: Lowering, like: fx.Node, x: fx.Node, factor: float) -> fx.Node:
     """``factor * x``, in the weights of the map that ``x`` comes from where nothing but its layout changes between."""
     source = x
-    while source.target in LAYOUT and len(source.users) == 1:
+    while source.target in LAYOUT and _uses(source) == 1:
         source = source.args[0]
     if fold(lowering, source, torch.tensor(factor, dtype=torch.float64)):
         return x

@@ -230,12 +230,20 @@ class Lowering:
         if node.op == "get_attr":
             return self.tensor(node)
         value = node.meta.get("val")
-        if node.target is torch.ops.aten.sym_size.int or not isinstance(value, torch.Tensor):
-            return value.node.hint if isinstance(value, torch.SymInt) else value
+        if isinstance(value, torch.SymInt):
+            return value.node.hint
+        if value is None or isinstance(value, (bool, int, float)):
+            return value
         values = {source: self.fixed_value(source) for source in node.all_input_nodes}
         if any(value is None for value in values.values()):
             return None
         return node.target(*fx.node.map_arg(node.args, values.get), **fx.node.map_arg(node.kwargs, values.get))
+
+    def input_of(self, node: object, activation: str) -> fx.Node | None:
+        """What the neurons of ``node`` receive, if it is a population with that function of one input."""
+        is_population = isinstance(node, fx.Node) and node.op == "call_module"
+        found = is_population and self.network.get_submodule(node.target).activation == activation
+        return node.args[0] if found and len(node.args) == 1 else None
 
     def channel_dims(self, node: fx.Node) -> tuple[int, ...]:
         """The dimensions along which the map that feeds ``node`` has a row of weights for each index."""

@@ -15,7 +15,7 @@ from snn_kernels.activations import ActivationSpec
 from .errors import UnsupportedOperation
 from .folding import fold
 from .rewrites_attention import ATTENTION, matmul
-from .rewrites_norm import NORMALISATIONS
+from .rewrites_norm import NORMALISATIONS, written_out
 from .rewrites_pool import average_pool
 from .rewrites_rectifiers import RECTIFIERS
 from .rewrites_small import SMALL, values_alone
@@ -29,6 +29,16 @@ __all__ = ["REWRITES", "binary"]
 aten = torch.ops.aten
 
 
+LARGEST = torch.finfo(torch.float32).max
+# Bounds that models give masked scores, and that no activation reaches.
+BEYOND = {"maximum": lambda bound: bound <= -LARGEST, "minimum": lambda bound: bound >= LARGEST}
+
+
+def _is_beyond(lowering: Lowering, bound: fx.Node, function: str) -> bool:
+    value = None if lowering.varies(bound) else lowering.fixed_value(bound)
+    return value is not None and bool(BEYOND[function](torch.as_tensor(value)).all())
+
+
 def binary(lowering: Lowering, node: fx.Node, function: ActivationSpec) -> None:
     """One population for a function of two activations; a constant operand makes it a unary one."""
     a, b = node.args[:2]
@@ -36,6 +46,12 @@ def binary(lowering: Lowering, node: fx.Node, function: ActivationSpec) -> None:
         return lowering.replace(node, lowering.population(node, "square", a))
     if function == "matmul" and lowering.varies(a):
         return lowering.replace(node, matmul(lowering, node, a, b))
+    if function in BEYOND:
+        for x, bound in ((a, b), (b, a)):
+            if _is_beyond(lowering, bound, function) and x.meta["val"].shape == node.meta["val"].shape:
+                return lowering.replace(node, x)
+    if function == "multiply" and written_out(lowering, node):
+        return None
     if lowering.varies(a) or (isinstance(a, fx.Node) and function in ("maximum", "minimum")):
         return lowering.replace(node, lowering.population(node, function, a, b))
     if function in ("multiply", "matmul"):  # constant * activation

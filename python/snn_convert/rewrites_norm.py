@@ -14,7 +14,7 @@ from .rules import argument
 if TYPE_CHECKING:
     from .lower import Lowering
 
-__all__ = ["NORMALISATIONS"]
+__all__ = ["NORMALISATIONS", "written_out"]
 
 aten = torch.ops.aten
 
@@ -39,6 +39,22 @@ def rms_norm(lowering: Lowering, node: fx.Node) -> None:
         return lowering.replace(node, _whole(lowering, node, "rms_norm", x, given))
     out = _by_root_mean_square(lowering, node, x, range(-len(shape), 0), eps)
     return lowering.replace(node, _affine(lowering, node, out, weight, None))
+
+
+def written_out(lowering: Lowering, node: fx.Node) -> bool:
+    """Whether ``node`` is ``x * rsqrt(mean(x**2) + eps)`` over the last dimension, which one population then is."""
+    for x, inverse in (node.args[:2], node.args[1::-1]):
+        total = lowering.input_of(inverse, "rsqrt")
+        if total is None or total.target is not aten.add.Tensor or not isinstance(total.args[1], float):
+            continue
+        mean, eps = total.args
+        if mean.target is not aten.mean.dim or list(mean.args[1]) not in ([-1], [x.meta["val"].ndim - 1]):
+            continue
+        if lowering.normalisation == "vector" and lowering.input_of(mean.args[0], "square") is x:
+            given = {"shape": [int(x.meta["val"].shape[-1])], "weight": None, "eps": eps}
+            lowering.replace(node, _whole(lowering, node, "rms_norm", x, given))
+            return True
+    return False
 
 
 def group_norm(lowering: Lowering, node: fx.Node) -> None:

@@ -100,8 +100,13 @@ def prod(lowering: Lowering, node: fx.Node) -> None:
 
 
 def logsumexp(lowering: Lowering, node: fx.Node) -> None:
-    """``log(sum(exp(x)))``."""
+    """``log(sum(exp(x)))``, whose exponentials may be of any size: it is what ``x`` has more than its log softmax."""
     x, dims, keepdim = node.args[0], list(node.args[1]), argument(node, 2, "keepdim", False)
+    if lowering.normalisation == "vector" and len(dims) == 1 and lowering.dynamics == "signgd":
+        channels = lowering.channel_dims(x)
+        less = lowering.vector_population(node, "log_softmax", x, channel_dim=channels, dim=dims[0])
+        more = lowering.call(node, aten.sub.Tensor, x, less)
+        return lowering.replace(node, lowering.call(node, aten.mean.dim, more, dims, keepdim))
     total = lowering.call(node, aten.sum.dim_IntList, lowering.population(node, "exp", x), dims, keepdim)
     return lowering.replace(node, lowering.population(node, "log", total))
 

@@ -45,8 +45,15 @@ def _hardtanh(node: fx.Node) -> ActivationSpec:
     return ("hardtanh", float(argument(node, 1, "min_val", -1.0)), float(argument(node, 2, "max_val", 1.0)))
 
 
-def _clamp(node: fx.Node) -> ActivationSpec:
+def _bounds(node: fx.Node) -> tuple[float | None, float | None]:
+    """Of a clamp; ``None`` where no activation gets, as at the bounds that models give masked scores."""
     low, high = argument(node, 1, "min"), argument(node, 2, "max")
+    largest = torch.finfo(torch.float32).max
+    return None if low is None or low <= -largest else low, None if high is None or high >= largest else high
+
+
+def _clamp(node: fx.Node) -> ActivationSpec:
+    low, high = _bounds(node)
     if low == 0 and high is None:
         return "relu"
     return ("hardtanh", -math.inf if low is None else float(low), math.inf if high is None else float(high))
@@ -143,7 +150,7 @@ def passes_on(node: fx.Node) -> bool:
         return not start and (end is None or end == WHOLE) and step in (0, 1)
     if node.target in (aten.pad.default, aten.constant_pad_nd.default):
         return not any(node.args[1])
-    return False
+    return node.target in (aten.clamp.default, aten.clamp_min.default) and _bounds(node) == (None, None)
 
 
 WHOLE = 2**63 - 1  # the end of a slice that takes everything

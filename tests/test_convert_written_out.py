@@ -1,0 +1,99 @@
+"""What models write in their own ways: masks, norms and attention as they are found in Hugging Face's models."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from snn_convert import convert
+from snn_kernels.schedules import Exponential
+from test_convert_operations import Applied
+
+LEAST = torch.finfo(torch.float32).min
+T = 16
+
+
+class Buffers(nn.Module):
+    """A function of activations and of constants of the model."""
+
+    def __init__(self, function, **constants: Tensor):
+        super().__init__()
+        self.function, self.first, self.last = function, nn.Linear(6, 12), nn.LazyLinear(4)
+        for name, value in constants.items():
+            self.register_buffer(name, value)
+
+    def forward(self, x):
+        return self.last(self.function(self, self.first(x)))
+
+
+def error_of(model: nn.Module, **options) -> tuple[float, nn.Module]:
+    """Relative, where every population's input is complete when it starts."""
+    torch.manual_seed(0)
+    x = torch.randn(24, 6)
+    model(x)  # gives lazy layers their shapes
+    snn = convert(model.eval(), [x], timesteps=T, onset_delay=T, schedule=Exponential(0.6, 0.5), **options)
+    with torch.no_grad():
+        wanted = model(x)
+        torch.testing.assert_close(snn.network(x)[0], wanted, rtol=1e-4, atol=1e-4)
+        return ((snn(x) - wanted).norm() / wanted.norm()).item(), snn
+
+
+def functions(snn: nn.Module) -> list[str]:
+    return [population.activation for _, population in snn.populations()]
+
+
+@pytest.mark.parametrize(
+    "roles", [lambda q, v: (q, q, v), lambda q, v: (q, q, q), lambda q, v: (v, q, q)], ids=["qqv", "qqq", "vqq"]
+)
+def test_attention_to_its_own_queries(roles):
+    """The scale of the scores is in nobody else's weights."""
+
+    def attention(x):
+        return F.scaled_dot_product_attention(*roles(x.reshape(-1, 4, 3), torch.tanh(x).reshape(-1, 4, 3))).flatten(1)
+
+    assert error_of(Applied(attention))[0] < 1e-2
+
+
+@pytest.mark.parametrize(
+    "bounded",
+    [
+        lambda m, x: torch.max(x, m.least),
+        lambda m, x: torch.maximum(m.least, x),
+        lambda m, x: x.clamp(min=LEAST),
+        lambda m, x: x.clamp(LEAST, -LEAST),
+    ],
+    ids=["max", "maximum", "clamp_min", "clamp"],
+)
+def test_masked_scores_that_are_bounded(bounded):
+    mask = torch.tensor([0.0, LEAST]).repeat(6)
+    model = Buffers(lambda m, x: torch.softmax(bounded(m, x + m.mask), -1), mask=mask, least=torch.tensor(LEAST))
+    error, snn = error_of(model)
+    assert error < 1e-2
+    assert functions(snn) == ["masked_softmax"]
+
+
+def test_the_logarithm_of_large_exponentials():
+    for keep in (True, False):
+        error, _ = error_of(Applied(lambda x, keep=keep: torch.logsumexp(10 * x, -1, keep).reshape(-1, 1)))
+        assert error < 1e-2
+
+
+def test_a_constant_out_of_a_list():
+    model = Buffers(lambda m, x: torch.softmax(x + m.bias.chunk(2)[0], -1), bias=torch.randn(24))
+    assert error_of(model)[0] < 1e-2
+
+
+def rms_norm(x: Tensor) -> Tensor:
+    return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6)
+
+
+def test_a_written_out_rms_norm():
+    """Is one population; a row of nothing, as of a masked token, does not set the scale of the others."""
+    model = Buffers(lambda m, x: rms_norm(torch.stack([x, 0 * x], 1)).flatten(1) * m.weight, weight=torch.rand(24))
+    error, snn = error_of(model)
+    assert error < 1e-3
+    assert functions(snn) == ["rms_norm"]
+    _, snn = error_of(Applied(rms_norm), normalisation="decomposed")
+    assert functions(snn) == ["square", "rsqrt", "multiply"]
