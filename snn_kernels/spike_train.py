@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from .checks import kind
+
 __all__ = ["SpikeTrain", "groups_of"]
 
 
@@ -27,7 +29,8 @@ class SpikeTrain:
         timesteps: ``T``.
 
     The feature dimensions can be reshaped, permuted, sliced and concatenated without unpacking. A train is a
-    pytree node, so it passes through ``torch.compile`` and ``torch.export``.
+    pytree node, so it passes through ``torch.compile`` and ``torch.export``. What it is put together from is not looked
+    at here, for a tree may hold anything for a time: every op that reads a train checks it (:meth:`checked`).
     """
 
     bytes: Tensor
@@ -38,11 +41,13 @@ class SpikeTrain:
         """A train from bytes that come from elsewhere.
 
         Raises:
-            TypeError: ``bytes`` is not uint8.
-            ValueError: the number of byte groups does not fit ``timesteps``.
+            TypeError: ``bytes`` is no uint8 tensor.
+            ValueError: ``timesteps`` is no integer >= 0, or the number of byte groups does not fit it.
         """
-        if bytes.dtype != torch.uint8:
-            raise TypeError(f"bytes: expected torch.uint8, got {bytes.dtype}")
+        if not isinstance(bytes, Tensor) or bytes.dtype != torch.uint8:
+            raise TypeError(f"bytes: expected a torch.uint8 tensor, got {kind(bytes)}")
+        if not isinstance(timesteps, (int, torch.SymInt)) or timesteps < 0:
+            raise ValueError(f"timesteps: expected an integer >= 0, got {timesteps!r}")
         groups = groups_of(timesteps)
         if bytes.ndim == 0 or bytes.shape[0] != groups:
             found = tuple(bytes.shape)

@@ -555,6 +555,28 @@ def test_linear_errors(arguments, error, message):
         sk.spike_linear(given.pop("train"), given.pop("weight"), given.pop("bias", None), **given)
 
 
+@pytest.mark.parametrize(
+    ("bytes", "timesteps", "error", "message"),
+    [
+        (torch.zeros(1, 4, 4, 4, 4, dtype=torch.uint8), 9, ValueError, "bytes: expected 2 groups for timesteps=9"),
+        (torch.zeros(1, 4, 4, 4, 4), 8, TypeError, r"bytes: expected a torch\.uint8 tensor"),
+        (torch.zeros(1, 4, 4, 4, 4, dtype=torch.uint8), 8.0, ValueError, "timesteps: expected an integer >= 0"),
+    ],
+)
+def test_trains_that_do_not_hold_their_steps(bytes, timesteps, error, message):
+    """Kernels read as many bytes as the steps say."""
+    short, eta = sk.SpikeTrain(bytes, timesteps), torch.zeros(int(timesteps))
+    good = random_train(int(timesteps), 4, 4, 4, 4)
+    with pytest.raises(error, match=message):
+        sk.spike_linear(short, torch.zeros(4, 4))
+    with pytest.raises(error, match=message):
+        sk.spike_conv2d(short, torch.zeros(4, 4, 1, 1))
+    with pytest.raises(error, match=message):
+        sk.spike_linear_signgd(short, torch.zeros(4, 4), None, eta, "relu")
+    with pytest.raises(error, match=message):
+        sk.spike_conv2d_signgd(good, torch.zeros(4, 4, 1, 1), None, eta, "relu", residual=short)
+
+
 def test_convolution_errors():
     train = random_train(8, 2, 4, 5, 5)
     with pytest.raises(ValueError, match=r"train: expected shape \[B, C, H, W\]"):

@@ -69,6 +69,7 @@ def test_it_is_a_pytree_node():
     again = pytree.tree_unflatten(leaves, spec)["train"]
     assert again.timesteps == 9
     assert again.bytes is train.bytes
+    assert pytree.tree_map(lambda _: 0, train).bytes == 0
 
 
 def test_repr_names_shape_and_timesteps():
@@ -76,12 +77,17 @@ def test_repr_names_shape_and_timesteps():
 
 
 def test_bytes_from_elsewhere_are_checked():
-    with pytest.raises(TypeError, match=r"bytes: expected torch\.uint8"):
+    with pytest.raises(TypeError, match=r"bytes: expected a torch\.uint8 tensor, got torch\.float32 \(1, 4\)"):
         SpikeTrain.checked(torch.zeros(1, 4), 8)
     with pytest.raises(ValueError, match="bytes: expected 2 groups for timesteps=9"):
         SpikeTrain.checked(torch.zeros(1, 4, dtype=torch.uint8), 9)
     with pytest.raises(ValueError, match="bytes"):
         SpikeTrain.checked(torch.zeros((), dtype=torch.uint8), 8)
+    with pytest.raises(TypeError, match=r"bytes: expected a torch\.uint8 tensor, got list"):
+        SpikeTrain.checked([1], 8)
+    for timesteps in (8.0, -4, "8", None):
+        with pytest.raises(ValueError, match="timesteps: expected an integer >= 0, got"):
+            SpikeTrain.checked(torch.zeros(1, 4, dtype=torch.uint8), timesteps)
     assert SpikeTrain.checked(torch.zeros(2, 4, dtype=torch.uint8), 9).timesteps == 9
 
 

@@ -109,6 +109,7 @@ def checked_convolution(
 def _checked_synapses(train: SpikeTrain, weight: Tensor | QuantizedWeight, bias: Tensor | None, ndim: int) -> Synapses:
     if not isinstance(train, SpikeTrain):
         raise TypeError(f"train: expected a SpikeTrain, got {type(train).__name__}")
+    SpikeTrain.checked(train.bytes, train.timesteps)
     values, scale = checked_weight("weight", weight)
     if values.ndim != ndim or values.device != train.device:
         raise ValueError(f"weight: expected {ndim} dimensions on {train.device}, got {kind(values)}")

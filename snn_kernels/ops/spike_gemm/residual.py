@@ -31,6 +31,7 @@ def checked_residual(
     if values is not None:
         shape = _projected_shape(residual, values, train, shape, feature_dim)
     if isinstance(residual, SpikeTrain):
+        SpikeTrain.checked(residual.bytes, residual.timesteps)
         if (residual.timesteps, residual.shape, residual.device) != (train.timesteps, shape, train.device):
             raise ValueError(
                 f"residual: expected a train of shape {shape} and {train.timesteps} steps on {train.device}, "
