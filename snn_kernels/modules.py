@@ -204,4 +204,4 @@ def _float32(name: str, value: Tensor | float) -> Tensor:
         return value.detach().clone()
     if not isinstance(value, (int, float)):
         raise TypeError(f"{name}: expected a number or a tensor, got {kind(value)}")
-    return torch.tensor(float(value))
+    return torch.tensor(float(value), dtype=torch.float32)

@@ -118,7 +118,7 @@ def set_scales(snn: SpikingModel, statistics: dict[str, Statistics], scale: str 
             population.scale = torch.where(quiet, 1.0, stats.neuron_max) if relu else torch.ones_like(population.v0)
         elif scale == "channel":
             # A channel that never moved in the calibration data gets a small share of the population's range.
-            floor = 0.01 * reach.max() if name not in silent else torch.ones(())
+            floor = 0.01 * reach.max() if name not in silent else reach.new_ones(())
             # A threshold is the largest value itself (Hao et al.).
             wider = 1.0 if population.rectifies else widening(stats.count)
             population.scale = torch.maximum(reach, floor) * wider

@@ -266,7 +266,7 @@ class SpikingModel(nn.Module):
         return storage.copy_of(self)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SpikingModel:
-        device, precision = self.eta.device, fn(torch.empty(0, device=self.eta.device)).dtype
+        device, precision = self.eta.device, fn(torch.empty_like(self.eta)).dtype
         if precision not in PRECISIONS:
             raise TypeError(f"dtype: expected float32, float16 or bfloat16, got {precision}")
         super()._apply(fn, recurse)

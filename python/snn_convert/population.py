@@ -66,13 +66,13 @@ class Population(nn.Module):
         dims = (channel_dim,) if isinstance(channel_dim, int) else channel_dim
         self.arity, self.channel_dims = arity, tuple(dims)
         self.batch_dim = 0
-        self.register_buffer("scale", torch.ones(()))
-        self.register_buffer("v0", torch.zeros(()))
+        self.register_buffer("scale", torch.ones((), dtype=torch.float32))
+        self.register_buffer("v0", torch.zeros((), dtype=torch.float32))
         for k in range(arity):
-            self.register_buffer(f"offset_{k}", torch.zeros(()))
+            self.register_buffer(f"offset_{k}", torch.zeros((), dtype=torch.float32))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Population:
-        precision = fn(torch.empty(0, device=self.scale.device)).dtype
+        precision = fn(torch.empty_like(self.scale)).dtype
         super()._apply(_moving_alone(fn), recurse)
         if precision != torch.float32:
             self.scale = self.scale.to(precision).float()

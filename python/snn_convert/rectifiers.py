@@ -106,12 +106,13 @@ class ParallelPopulation(Rectifier):
 
     def _prepare(self, arity: int, channel_dim: int | Sequence[int]) -> None:
         super()._prepare(arity, channel_dim)
-        self.register_buffer("pre", torch.zeros(()))
-        self.register_buffer("post", torch.zeros(()))
+        self.register_buffer("pre", torch.zeros((), dtype=torch.float32))
+        self.register_buffer("post", torch.zeros((), dtype=torch.float32))
 
     def quantised(self, x: Tensor, timesteps: int) -> Tensor:
         """The estimate after all steps of the mean current ``x``."""
-        return self.chase([x], torch.full((timesteps,), 1.0 / timesteps, device=x.device), torch.zeros_like(x))[1]
+        eta = torch.full((timesteps,), 1.0 / timesteps, dtype=torch.float32, device=x.device)
+        return self.chase([x], eta, torch.zeros_like(x))[1]
 
     def chase(self, x: Sequence[Tensor], eta: Tensor, v: Tensor) -> tuple[SpikeTrain, Tensor]:
         timesteps, amplitude = round(1 / eta[0].item()), self.scale + self.post

@@ -150,7 +150,7 @@ def attention(lowering: Lowering, node: fx.Node) -> None:
     scores = matmul(lowering, node, q, lowering.call(node, aten.transpose.int, k, -2, -1))
     keep = None
     if causal:
-        lower = torch.ones(length, int(k.meta["val"].shape[-2])).tril()
+        lower = torch.ones(length, int(k.meta["val"].shape[-2]), dtype=torch.float32).tril()
         keep = lowering.constant(node, "causal", lower)
     if mask is not None and mask.meta["val"].dtype == torch.bool:
         if not _keeps_all(lowering, mask):
@@ -192,8 +192,8 @@ def where(lowering: Lowering, node: fx.Node) -> None:
         return None
     varying, other = (a, b) if lowering.varies(a) else (b, a)
     if not isinstance(other, fx.Node):
-        other = lowering.constant(node, "otherwise", torch.tensor(float(other)))
-    zero = lowering.constant(node, "zero", torch.zeros(()))
+        other = lowering.constant(node, "otherwise", torch.tensor(float(other), dtype=torch.float32))
+    zero = lowering.constant(node, "zero", torch.zeros((), dtype=torch.float32))
     sides = (zero, other) if varying is a else (other, zero)
     filling = lowering.call(node, aten.where.self, mask, *sides)
     keep = _as_keep(lowering, node, mask, inverted=varying is b)

@@ -69,7 +69,8 @@ class VectorPopulation(Population):
 
     @classmethod
     def from_settings(cls, settings: dict[str, Any]) -> VectorPopulation:
-        tensors = {name: torch.empty(settings["parameters"][name]) for name in settings["constants"]}
+        shapes = {name: settings["parameters"][name] for name in settings["constants"]}
+        tensors = {name: torch.empty(shape, dtype=torch.float32) for name, shape in shapes.items()}
         parameters = {**settings["parameters"], **tensors}
         return cls(settings["activation"], settings["arity"], settings["channel_dims"], **parameters)._in_batch(
             settings

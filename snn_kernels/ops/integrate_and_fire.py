@@ -115,7 +115,7 @@ def _run(model, current, threshold, reset, rest, parameters, v0, state, backend)
     )
     v = checked_field("v0" if state is None else "state.v", v0 if state is None else state.v, shape, device)
     # The step sizes that other models read.
-    eta = torch.zeros(len(current), device=device)
+    eta = torch.zeros(len(current), dtype=torch.float32, device=device)
     name = model if soft else f"{model} with hard reset"
     bytes, after = run_neuron([current], eta, name, operands, State((), v), Momentum(), choose(backend, device))
     return SpikeTrain(bytes, len(current)), NeuronState(None, after.v)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ..activations import ActivationSpec, resolve
@@ -171,7 +170,7 @@ def signgd_target(
     checked_state(state)
     shape, device = target.shape[1:], target.device
     v = checked_field("v0" if state is None else "state.v", v0 if state is None else state.v, shape, device)
-    operands = Operands([torch.zeros((), device=device)], checked_field("scale", scale, shape, device))
+    operands = Operands([v.new_zeros(())], checked_field("scale", scale, shape, device))
     bytes, after = run_neuron(
         [target], eta, "signgd_target", operands, State((), v), Momentum(), choose(backend, device)
     )

@@ -188,7 +188,7 @@ def _amplitude_of_features(
     if amplitude is None:
         return None
     if not isinstance(amplitude, Tensor):
-        amplitude = torch.full((), float(amplitude), device=device)
+        amplitude = torch.full((), float(amplitude), dtype=torch.float32, device=device)
     if amplitude.numel() not in (1, features) or amplitude.device != device:
         raise ValueError(f"{name}: expected a number or shape ({features},) on {device}, got {kind(amplitude)}")
     return amplitude.float().expand(features)

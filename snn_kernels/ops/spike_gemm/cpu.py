@@ -111,7 +111,7 @@ def convolution_arguments(
 
 
 def _empty_currents(*shape: int) -> Tensor:
-    out = torch.empty(shape)
+    out = torch.empty(shape, dtype=torch.float32)
     C.prefer_huge_pages(out.data_ptr(), out.nbytes)
     return out
 

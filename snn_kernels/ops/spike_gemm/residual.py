@@ -129,7 +129,7 @@ class Residual(NamedTuple):
         where, rows = sample_argument(value)
         if not by_sample:
             return where, train, (value, rows)
-        amplitude = torch.ones(value.shape[-1]) if self.amplitude is None else self.amplitude
+        amplitude = torch.ones(value.shape[-1], dtype=torch.float32) if self.amplitude is None else self.amplitude
         if amplitude.ndim > 1:  # [1, *rest] of the neurons, time not among them
             amplitude = amplitude.unsqueeze(0).movedim(self.feature_dim, -1).reshape(len(rows), -1)
         amplitude = amplitude.contiguous()
@@ -146,4 +146,6 @@ class Residual(NamedTuple):
             rows = rows.contiguous()
         if not self.is_packed:
             return rows, None
-        return rows, torch.ones(outputs, device=rows.device) if self.amplitude is None else self.amplitude.contiguous()
+        if self.amplitude is None:
+            return rows, torch.ones(outputs, dtype=torch.float32, device=rows.device)
+        return rows, self.amplitude.contiguous()
