@@ -506,6 +506,22 @@ def test_fused_against_the_reference(three_threads):
         v = v - eta[t].double() * (2 * spike - 1)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_carries_a_gradient(method):
+    """Whatever the method: PyTorch's own product would."""
+    train, weight, eta = random_train(9, 10, 12), random(20, 12).requires_grad_(), torch.ones(9)
+    image, kernel = random_train(9, 10, 3, 5, 5), random(8, 3, 3, 3).requires_grad_()
+    amplitude = random(12).requires_grad_()
+    assert not sk.spike_linear(train, weight, weight[:, 0], amplitude=amplitude, method=method).requires_grad
+    assert not sk.spike_conv2d(image, kernel, method=method).requires_grad
+    for state in (
+        sk.spike_linear_signgd(train, weight, None, eta, "relu")[1],
+        sk.spike_conv2d_signgd(image, kernel, None, eta, "relu")[1],
+    ):
+        assert not state.x.requires_grad
+        assert not state.v.requires_grad
+
+
 def test_ops_satisfy_torch():
     train, weight, bias = random_train(9, 5, 12), random(20, 12), random(20)
     zero, one, eta = torch.zeros(()), torch.ones(()), sk.schedules.Exponential().table(9)

@@ -61,16 +61,17 @@ def spike_linear(
         backend: ``None`` for the fastest here, or a name that runs or raises.
 
     Returns:
-        Currents ``[T, *batch, N]`` in float32. ``dense`` and ``event`` round ``weight * amplitude`` once, to 32-bit
-        fixed-point numbers. Their unit is a power of two for each output, at most about ``2**-30`` of the larger of the
-        sums of its positive and of its negative weights. They are added exactly and the sum is rounded to float32, so
-        both methods give the same currents, bit for bit, on every instruction set. An output with a weight that is not
-        finite has NaN for all currents. With an amplitude for each neuron ``dense`` has a unit for each row and output,
-        at most about ``2**-30`` of the length of the weights times that of the amplitudes. ``unpack``
-        accumulates as PyTorch does. On tensor cores weights are float16 numbers scaled by a power of two for each
-        output: float16 ones exactly, bfloat16 ones up to ``2**-39`` of the largest weight of the output, and float32
-        ones (or an amplitude for each input) as the sum of two, up to that and ``2**-23`` of the weight itself, the
-        size of a rounding of one float32 addition.
+        Currents ``[T, *batch, N]`` in float32, which carry no gradient, by whatever method.
+
+        ``dense`` and ``event`` round ``weight * amplitude`` once, to 32-bit fixed-point numbers. Their unit is a power
+        of two for each output, at most about ``2**-30`` of the larger of the sums of its positive and of its negative
+        weights. They are added exactly and the sum is rounded to float32, so both methods give the same currents, bit
+        for bit, on every instruction set. An output with a weight that is not finite has NaN for all currents. With an
+        amplitude for each neuron ``dense`` has a unit for each row and output, at most about ``2**-30`` of the length
+        of the weights times that of the amplitudes. ``unpack`` accumulates as PyTorch does. On tensor cores weights are
+        float16 numbers scaled by a power of two for each output: float16 ones exactly, bfloat16 ones up to ``2**-39``
+        of the largest weight of the output, and float32 ones (or an amplitude for each input) as the sum of two, up to
+        that and ``2**-23`` of the weight itself, the size of a rounding of one float32 addition.
 
         With weights of 8 bits, and no amplitude or a number, ``current[n] = bias[n] + (scale[n] * amplitude) * sum`` of
         an exact sum (up to ``2**17`` inputs): the same currents, bit for bit, by every method on every backend.
@@ -81,7 +82,8 @@ def spike_linear(
     synapses, amplitude = checked_linear(train, weight, bias, amplitude)
     backend = choose_product(method, backend, train.device)
     check_method(method, backend, amplitude, feature_dim=-1)
-    return torch.ops.snn_kernels.spike_linear(train.bytes, train.timesteps, *synapses, amplitude, method, backend)
+    with torch.no_grad():
+        return torch.ops.snn_kernels.spike_linear(train.bytes, train.timesteps, *synapses, amplitude, method, backend)
 
 
 def spike_conv2d(
@@ -109,8 +111,8 @@ def spike_conv2d(
         method, backend: as in :func:`spike_linear`.
 
     Returns:
-        Currents ``[T, B, N, H', W']`` in float32; in memory channels last with an amplitude for each neuron, and on
-        ``cuda`` and ``triton``, where a group of channels is a launch of its own.
+        Currents ``[T, B, N, H', W']`` in float32, without a gradient; in memory channels last with an amplitude for
+        each neuron, and on ``cuda`` and ``triton``, where a group of channels is a launch of its own.
 
     Raises:
         TypeError, ValueError: an argument that does not fit; it is named.
@@ -120,9 +122,10 @@ def spike_conv2d(
     )
     backend = choose_product(method, backend, train.device)
     check_method(method, backend, amplitude, feature_dim=1, groups=groups)
-    return torch.ops.snn_kernels.spike_conv2d(
-        train.bytes, train.timesteps, *synapses, amplitude, *geometry, groups, method, backend
-    )
+    with torch.no_grad():
+        return torch.ops.snn_kernels.spike_conv2d(
+            train.bytes, train.timesteps, *synapses, amplitude, *geometry, groups, method, backend
+        )
 
 
 def spike_conv1d(

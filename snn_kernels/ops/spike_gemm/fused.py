@@ -71,8 +71,9 @@ def spike_linear_signgd(
         backend: ``None`` for the fastest here, or a name that runs or raises.
 
     Returns:
-        The spikes of the ``[*batch, N]`` neurons and their state. In memory the neurons lie feature by feature on the
-        ``cpu`` and ``reference`` backends, row by row on ``cuda`` and ``triton`` and with an amplitude for each neuron.
+        The spikes of the ``[*batch, N]`` neurons and their state, without gradients. In memory the neurons lie feature
+        by feature on the ``cpu`` and ``reference`` backends, row by row on ``cuda`` and ``triton`` and with an
+        amplitude for each neuron.
 
     Raises:
         TypeError, ValueError: an argument that does not fit; it is named.
@@ -82,9 +83,10 @@ def spike_linear_signgd(
     added = checked_residual(residual, residual_amplitude, train, shape, -1, residual_weight)
     neuron = _checked_neuron(train, shape, eta, activation, offset, x0, scale, v0, state)
     backend = choose(backend, train.device)
-    bytes, x, v = torch.ops.snn_kernels.spike_linear_signgd(
-        train.bytes, train.timesteps, *synapses, amplitude, *added, *neuron, backend
-    )
+    with torch.no_grad():
+        bytes, x, v = torch.ops.snn_kernels.spike_linear_signgd(
+            train.bytes, train.timesteps, *synapses, amplitude, *added, *neuron, backend
+        )
     return SpikeTrain(bytes, train.timesteps), NeuronState(x, v)
 
 
@@ -123,9 +125,10 @@ def spike_conv2d_signgd(
     added = checked_residual(residual, residual_amplitude, train, shape, 1, residual_weight)
     neuron = _checked_neuron(train, shape, eta, activation, offset, x0, scale, v0, state)
     backend = choose(backend, train.device)
-    bytes, x, v = torch.ops.snn_kernels.spike_conv2d_signgd(
-        train.bytes, train.timesteps, *synapses, amplitude, *added, *geometry, groups, *neuron, backend
-    )
+    with torch.no_grad():
+        bytes, x, v = torch.ops.snn_kernels.spike_conv2d_signgd(
+            train.bytes, train.timesteps, *synapses, amplitude, *added, *geometry, groups, *neuron, backend
+        )
     return SpikeTrain(bytes, train.timesteps), NeuronState(x, v)
 
 
