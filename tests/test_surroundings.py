@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 import torch
@@ -30,7 +30,11 @@ def double_by_default() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-SURROUNDINGS = [double_by_default]
+def autocast() -> AbstractContextManager:
+    return torch.autocast("cpu", torch.bfloat16)
+
+
+SURROUNDINGS = [double_by_default, autocast]
 
 
 def assert_the_same_in(surroundings, call) -> None:
@@ -44,7 +48,7 @@ def assert_the_same_in(surroundings, call) -> None:
 @pytest.mark.parametrize("surroundings", SURROUNDINGS)
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
 def test_neurons(backend, surroundings):
-    current, train = currents(T, 2, 6), sk.pack(currents(T, 2, 6) > 0.5)
+    current, train = currents(T, 40, 20), sk.pack(currents(T, 40, 20) > 0.5)
     transposed, square, threshold = current.transpose(1, 2), seeded(T, T), seeded(T)
 
     def calls():

@@ -21,6 +21,7 @@ from .encoders import ENCODERS
 from .errors import CalibrationError
 from .lower import lower
 from .model import SpikingModel
+from .nodes import apart
 from .quantized import own_weights
 from .recipes import Recipe, recipe_named
 from .search import leading_items, search_schedule
@@ -29,6 +30,7 @@ from .trace import as_arguments, export
 __all__ = ["convert"]
 
 
+@apart()
 def convert(
     model: nn.Module,
     calibration: Iterable[Any] | Tensor | Mapping[str, Any],
@@ -116,7 +118,7 @@ def convert(
     statistics = calibrate(snn, data, lambda data: shown(data, "calibrating", size))
     silent = set_scales(snn, statistics, chosen.scale, chosen.v0)
     if silent:
-        warnings.warn(f"populations that never moved in the calibration data: {', '.join(silent)}", stacklevel=2)
+        warnings.warn(f"populations that never moved in the calibration data: {', '.join(silent)}", stacklevel=3)
     if weight_bits:
         _round_weights(snn)
     args, kwargs = as_arguments(leading[0])
@@ -134,7 +136,6 @@ def _device_of(item: Any) -> torch.device:
     return next((leaf.device for leaf in leaves if isinstance(leaf, Tensor)), torch.device("cpu"))
 
 
-@torch.no_grad()
 def _round_weights(snn: SpikingModel) -> None:
     inputs = snn.engine.example_inputs(snn.eta.device)
     snn.engine.round_weights(snn.engine.start(inputs, lambda population, x: population(*x)))

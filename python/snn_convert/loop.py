@@ -18,14 +18,14 @@ from snn_kernels.ops.neuron.reference import Operands, State, signgd_step
 from .encoders import encode
 from .engine import Engine, Kind
 from .model import SpikingModel
-from .nodes import call_node, population_name
+from .nodes import apart, call_node, population_name
 
 __all__ = ["single_step_loop"]
 
 Record = Callable[[int, str, tuple[Tensor, ...], Tensor, Tensor, Tensor], None]
 
 
-@torch.no_grad()
+@apart()
 def single_step_loop(
     snn: SpikingModel,
     *args: Any,

@@ -17,7 +17,7 @@ from snn_kernels.schedules import Schedule
 from . import storage
 from .early_exit import Decided, check_classes, check_steps, run_until_sure
 from .engine import Engine
-from .nodes import PRECISIONS, population_name
+from .nodes import PRECISIONS, apart, population_name
 from .population import Population
 from .rest import Rest
 from .run import Run, Watch
@@ -136,7 +136,7 @@ class SpikingModel(nn.Module):
         return run_until_sure(self._run(self.flat_inputs(args, kwargs)), confidence, checks)
 
     def _run(self, leaves: list[Any], watch: Watch | None = None) -> Run:
-        with torch.no_grad():
+        with apart():
             return (StaggeredRun if self.onset_delay else Run)(self, leaves, watch)
 
     def populations(self) -> Iterator[tuple[str, Population]]:
@@ -146,7 +146,7 @@ class SpikingModel(nn.Module):
                 yield population_name(node), self.engine.population(node)
 
     @torch.compiler.disable(reason="a spiking network runs its own kernels, layer by layer")
-    @torch.no_grad()
+    @apart()
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The ANN's output structure, after :attr:`latency` steps.
 
@@ -154,7 +154,7 @@ class SpikingModel(nn.Module):
         """
         return self.outputs_at(*args, steps=[self.latency], **kwargs)[0]
 
-    @torch.no_grad()
+    @apart()
     def outputs_at(self, *args: Any, steps: Sequence[int], **kwargs: Any) -> list[Any]:
         """The output after each of ``steps``, in their order, from one run of ``max(steps)`` steps.
 
@@ -175,7 +175,7 @@ class SpikingModel(nn.Module):
             outputs[step] = run.output()
         return [outputs[step] for step in steps]
 
-    @torch.no_grad()
+    @apart()
     def firing_rates(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """The share of steps at which the neurons of each population fire."""
         fired: dict[str, Tensor] = {}
@@ -188,7 +188,7 @@ class SpikingModel(nn.Module):
         self._run(self.flat_inputs(args, kwargs), count).advance_to(self.latency)
         return {name: count.item() / (neurons[name] * self.timesteps) for name, count in fired.items()}
 
-    @torch.no_grad()
+    @apart()
     def spikes(self, *args: Any, **kwargs: Any) -> dict[str, SpikeTrain]:
         """The train of each population, :attr:`timesteps` of ``[B, *]``."""
         pieces: dict[str, list[SpikeTrain]] = {}
@@ -204,7 +204,7 @@ class SpikingModel(nn.Module):
 
         return profile(self, *args, **kwargs)
 
-    @torch.no_grad()
+    @apart()
     def measure_offsets(self, *args: Any, **kwargs: Any) -> None:
         """Measure what every neuron's inputs deliver with all feeding neurons firing plus with none (two probes).
 
@@ -219,7 +219,7 @@ class SpikingModel(nn.Module):
         self.measures_each_run = self.engine.has_coefficients(values) or not self.engine.fits_every_batch(offsets)
         self._plan(values)
 
-    @torch.no_grad()
+    @apart()
     def refresh(self, offsets: bool = False) -> None:
         """Choose kernels for the present device and scales and, if asked to, measure the offsets again."""
         inputs = self.engine.example_inputs(self.eta.device)

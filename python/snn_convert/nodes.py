@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-__all__ = ["PRECISIONS", "attribute", "call_node", "cast", "population_name"]
+from snn_kernels.autocast import without_autocast
+
+__all__ = ["PRECISIONS", "apart", "attribute", "call_node", "cast", "population_name"]
 
 PRECISIONS = (torch.float32, torch.float16, torch.bfloat16)
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """How networks are converted and run: without gradients, in their own types whatever ``torch.autocast`` says."""
+    with torch.no_grad(), without_autocast():
+        yield
 
 
 def attribute(root: Any, path: str) -> Any:

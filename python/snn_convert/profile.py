@@ -18,7 +18,7 @@ from torch import Tensor, fx
 from snn_kernels import SpikeTrain
 
 from .files import replacing
-from .nodes import population_name
+from .nodes import apart, population_name
 from .packed import Emission, Product
 from .run import Run
 from .staggered import StaggeredRun
@@ -219,7 +219,7 @@ class CountingStaggeredRun(Counting, StaggeredRun):
     """Here an encoded input sends its estimates, which are analog."""
 
 
-@torch.no_grad()
+@apart()
 def profile(snn: SpikingModel, *args: Any, **kwargs: Any) -> Profile:
     """Run ``snn`` on one batch and count what its neurons send and its synapses take.
 

@@ -14,6 +14,7 @@ from snn_kernels import SpikeTrain
 
 from .encoders import encode, float_ramp
 from .engine import Kind
+from .nodes import apart
 from .packed import Current, Emission, Ramp
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Run:
         """
         self.advance_to(self.done + 1)
 
-    @torch.no_grad()
+    @apart()
     def advance_to(self, step: int) -> None:
         """Make the steps up to ``step``.
 
@@ -85,7 +86,7 @@ class Run:
 
     def output(self) -> Any:
         """What the network has come to: the ANN's output structure, decoded from the neurons' present estimates."""
-        with torch.no_grad():
+        with apart():
             return pytree.tree_unflatten(self.read_out(), self.model.output_spec)
 
     def _advance_towards(self, step: int) -> int:
@@ -111,7 +112,7 @@ class Run:
         """Whether samples can leave the batch: no population has them merged with another dimension."""
         return self.model.samples.separable
 
-    @torch.no_grad()
+    @apart()
     def select(self, samples: Tensor) -> Run:
         """A run of the samples with these indices (int64) that goes on from here.
 

@@ -12,6 +12,7 @@ from torch import Tensor, fx
 from snn_kernels import NeuronState
 
 from .engine import Engine
+from .nodes import apart
 from .vector_population import VectorPopulation
 
 __all__ = ["Samples", "at_both", "sample_dims"]
@@ -47,7 +48,7 @@ class Samples:
     def _dims(self) -> dict[fx.Node, list[int] | None]:
         """For the inputs, the populations and what these receive."""
         owned = (*self.engine.network.parameters(), *self.engine.network.buffers())
-        with torch.no_grad():
+        with apart():
             one, more = at_both(self.engine, owned[0].device if owned else torch.device("cpu"))
         neurons = self.engine.neurons
         nodes = {*self.engine.inputs, *neurons, *(x for node in neurons for x in node.args)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ...autocast import without_autocast
 from ...backends import choose, run_extension
 from ...checks import checked_eta, checked_field
 from ...spike_train import SpikeTrain, groups_of
@@ -132,6 +133,7 @@ def _matmul(a, b, timesteps, eta, of_a, of_b, scale, v, backend):
     return outputs
 
 
+@without_autocast()
 def _run_reference(a, b, timesteps, eta, of_a, of_b, scale, v, outputs) -> None:
     bytes, *x_out, v_out = outputs
     operands = Operands((of_a[1], of_b[1]), scale)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ...autocast import without_autocast
 from ...spike_train import groups_of
 from ..currents import is_train
 from ..signgd import signgd_target
@@ -40,6 +41,7 @@ class Operand(NamedTuple):
         return Operand(self.current[:, samples], *fields)
 
 
+@without_autocast()
 def signgd_matmul_apart(
     a: Tensor,
     b: Tensor,

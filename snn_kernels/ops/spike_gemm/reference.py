@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...autocast import without_autocast
 from ..packing.reference import unpack_reference
 from .synapses import Synapses
 
@@ -19,6 +20,7 @@ def _spikes(bytes: Tensor, timesteps: int, amplitude: Tensor | None) -> Tensor:
     return spikes if amplitude is None else spikes * amplitude
 
 
+@without_autocast()
 def linear_reference(bytes: Tensor, timesteps: int, synapses: Synapses, amplitude: Tensor | None) -> Tensor:
     """``current[t, ..., n] = bias[n] + sum_k weight[n, k] * amplitude[k] * spike[t, ..., k]``, or with an amplitude for
     each row or each neuron, or with a scale of the sum."""
@@ -30,6 +32,7 @@ def linear_reference(bytes: Tensor, timesteps: int, synapses: Synapses, amplitud
     return current if bias is None else current.add_(bias)
 
 
+@without_autocast()
 def convolution_reference(
     bytes: Tensor,
     timesteps: int,
