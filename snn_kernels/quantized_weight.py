@@ -41,10 +41,6 @@ class QuantizedWeight(NamedTuple):
         """The same with the dimensions of ``values`` from ``start_dim`` on in one; at least 1."""
         return QuantizedWeight(self.values.flatten(start_dim), self.scale)
 
-    def unsqueeze(self, dim: int) -> QuantizedWeight:
-        """The same with a dimension more behind the first."""
-        return QuantizedWeight(self.values.unsqueeze(dim), self.scale)
-
     def to(self, device: torch.device | str) -> QuantizedWeight:
         return QuantizedWeight(self.values.to(device), self.scale.to(device))
 

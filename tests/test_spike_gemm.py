@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -157,6 +159,9 @@ def test_convolution_1d(method):
     wanted = F.conv1d(train.unpack().double().flatten(0, 1), weight.double(), bias.double(), 2, 1, 1, 2)
     output = sk.spike_conv1d(train, weight, bias, 2, 1, 1, 2, method=method)
     assert_like_a_float32_product(output.flatten(0, 1), wanted, 6)
+    module = torch.nn.Conv1d(4, 6, 3, 2, 1, groups=2)  # whose attributes are tuples
+    geometry = module.stride, module.padding, module.dilation, module.groups
+    assert torch.equal(sk.spike_conv1d(train, weight, bias, *geometry, method=method), output)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -601,12 +606,45 @@ def test_convolution_errors():
         sk.spike_conv2d(train, torch.zeros(4, 3, 3, 3))
     with pytest.raises(ValueError, match="its window does not fit"):
         sk.spike_conv2d(train, torch.zeros(4, 4, 7, 7))
+    with pytest.raises(TypeError, match="train: expected a SpikeTrain, got Tensor"):
+        sk.spike_conv1d(torch.zeros(2, 4, 5), torch.zeros(4, 4, 3))
+    with pytest.raises(ValueError, match=r"train: expected shape \[B, C, L\], got \(2, 4, 5, 5\)"):
+        sk.spike_conv1d(train, torch.zeros(4, 4, 3))
+    with pytest.raises(ValueError, match=r"weight: expected \[N, 4 / groups, k\], .* got torch.float32 \(4, 3, 3\)"):
+        sk.spike_conv1d(train[..., 0], torch.zeros(4, 3, 3))
     with pytest.raises(ValueError, match=r"residual: expected float32 \(8, 2, 4, 3, 3\) on cpu, got"):
         sk.spike_conv2d_signgd(
             train, torch.zeros(4, 4, 3, 3), None, torch.zeros(8), "relu", residual=torch.zeros(8, 2, 4)
         )
     with pytest.raises(ValueError, match=r"eta: expected shape \(8,\)"):
         sk.spike_conv2d_signgd(train, torch.zeros(4, 4, 3, 3), None, torch.zeros(7), "relu")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        *(("stride", value, "an integer >= 1 or 2 of them") for value in ((2, 1, 1), (), 0, -1, (1, 0), 2.0, None)),
+        *(("padding", value, "an integer >= 0 or 2 of them") for value in ((0, 0, 0), -1, (0, -1), "same", 0.0)),
+        *(("dilation", value, "an integer >= 1 or 2 of them") for value in ((1, 1, 1), 0, 1.0)),
+        *(("groups", value, "an integer >= 1") for value in (0, -1, 1.0, (1, 1), "1")),
+    ],
+)
+def test_geometry_errors(name, value, expected):
+    train, weight = random_train(8, 2, 4, 5, 5), torch.zeros(4, 4, 3, 3)
+    message = f"^{re.escape(f'{name}: expected {expected}, got {value!r}')}$"
+    with pytest.raises(ValueError, match=message):
+        sk.spike_conv2d(train, weight, **{name: value})
+    with pytest.raises(ValueError, match=message):
+        sk.spike_conv2d_signgd(train, weight, None, torch.zeros(8), "relu", **{name: value})
+    with pytest.raises(ValueError, match=message.replace(r"\ or\ 2\ of\ them", "")):
+        sk.spike_conv1d(train[..., 0], weight[..., 0], **{name: value})
+
+
+def test_one_number_stands_for_both_dimensions():
+    train, weight = random_train(8, 2, 4, 9, 9), random(4, 4, 3, 3)
+    wanted = sk.spike_conv2d(train, weight, stride=2, padding=1)
+    for stride, padding in (((2,), [1]), (np.int64(2), (1, 1)), ((2, 2), (np.int32(1),))):
+        assert torch.equal(sk.spike_conv2d(train, weight, stride=stride, padding=padding), wanted)
 
 
 @pytest.mark.parametrize(

@@ -117,24 +117,17 @@ def spike_conv2d(
     Raises:
         TypeError, ValueError: an argument that does not fit; it is named.
     """
-    synapses, amplitude, geometry = checked_convolution(
-        train, weight, bias, amplitude, stride, padding, dilation, groups
-    )
-    backend = choose_product(method, backend, train.device)
-    check_method(method, backend, amplitude, feature_dim=1, groups=groups)
-    with torch.no_grad():
-        return torch.ops.snn_kernels.spike_conv2d(
-            train.bytes, train.timesteps, *synapses, amplitude, *geometry, groups, method, backend
-        )
+    operands = checked_convolution(train, weight, bias, amplitude, stride, padding, dilation, groups)
+    return _convolution(train, *operands, groups, method, backend)
 
 
 def spike_conv1d(
     train: SpikeTrain,
     weight: Tensor | QuantizedWeight,
     bias: Tensor | None = None,
-    stride: int = 1,
-    padding: int = 0,
-    dilation: int = 1,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
     groups: int = 1,
     *,
     amplitude: Tensor | float | None = None,
@@ -142,14 +135,24 @@ def spike_conv1d(
     backend: str | None = None,
 ) -> Tensor:
     """A 1d convolution of a packed spike train ``[B, C, L]`` with ``[N, C / groups, k]``: see :func:`spike_conv2d`."""
-    if train.bytes.ndim != 4:
-        raise ValueError(f"train: expected shape [B, C, L], got {tuple(train.shape)}")
-    flat = SpikeTrain(train.bytes.unsqueeze(-2), train.timesteps)
-    if isinstance(amplitude, Tensor) and amplitude.ndim > 1:  # of neurons
+    synapses, amplitude, geometry = checked_convolution(
+        train, weight, bias, amplitude, stride, padding, dilation, groups, dims=1
+    )
+    # An image of one row.
+    image, synapses = train[:, :, None], synapses._replace(weight=synapses.weight.unsqueeze(-2))
+    if amplitude is not None and amplitude.ndim > 1:  # of neurons
         amplitude = amplitude.unsqueeze(-2)
-    geometry = ((1, stride), (0, padding), (1, dilation))
-    options = {"amplitude": amplitude, "method": method, "backend": backend}
-    return spike_conv2d(flat, weight.unsqueeze(-2), bias, *geometry, groups, **options).squeeze(-2)
+    geometry = [[of_rows, *given] for of_rows, given in zip((1, 0, 1), geometry)]
+    return _convolution(image, synapses, amplitude, geometry, groups, method, backend).squeeze(-2)
+
+
+def _convolution(train, synapses, amplitude, geometry, groups, method, backend) -> Tensor:
+    backend = choose_product(method, backend, train.device)
+    check_method(method, backend, amplitude, feature_dim=1, groups=groups)
+    with torch.no_grad():
+        return torch.ops.snn_kernels.spike_conv2d(
+            train.bytes, train.timesteps, *synapses, amplitude, *geometry, groups, method, backend
+        )
 
 
 torch.library.define(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -31,6 +32,7 @@ __all__ = [
 
 METHODS = ("auto", "dense", "event", "unpack")
 GPU_BACKENDS = ("cuda", "triton")
+SPATIAL = {1: ("L", "k"), 2: ("H, W", "kh, kw")}  # sizes of a convolution's images and windows in messages
 GPU_METHODS = ("auto", "dense", "event")
 WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -87,19 +89,26 @@ def checked_convolution(
     padding: int | Sequence[int],
     dilation: int | Sequence[int],
     groups: int,
+    dims: int = 2,
 ) -> tuple[Synapses, Tensor | None, list[list[int]]]:
-    """Check the arguments of a convolution; the amplitude as ``[C]``, ``[1 or B, C, H, W]`` or ``None``, and the
-    geometry as pairs."""
-    synapses = _checked_synapses(train, weight, bias, ndim=4)
+    """Check the arguments of a convolution over ``dims`` dimensions; the amplitude as ``[C]``, ``[1 or B, C, *size]``
+    or ``None``, and the geometry as one number a dimension."""
+    size, window = SPATIAL[dims]
+    synapses = _checked_synapses(train, weight, bias, ndim=2 + dims)
     given = kind(synapses.weight)
-    if train.bytes.ndim != 5:
-        raise ValueError(f"train: expected shape [B, C, H, W], got {tuple(train.shape)}")
+    if train.bytes.ndim != 3 + dims:
+        raise ValueError(f"train: expected shape [B, C, {size}], got {tuple(train.shape)}")
     channels, outputs = train.shape[1], weight.shape[0]
-    if groups < 1 or outputs % groups or weight.shape[1] * groups != channels:
+    (groups,) = _integers("groups", groups, 1, least=1)
+    if outputs % groups or weight.shape[1] * groups != channels:
         raise ValueError(
-            f"weight: expected [N, {channels} / groups, kh, kw], N a multiple of groups={groups}, got {given}"
+            f"weight: expected [N, {channels} / groups, {window}], N a multiple of groups={groups}, got {given}"
         )
-    geometry = [pair(value) for value in (stride, padding, dilation)]
+    geometry = [
+        _integers("stride", stride, dims, least=1),
+        _integers("padding", padding, dims, least=0),
+        _integers("dilation", dilation, dims, least=1),
+    ]
     if min(convolution_shape(train.shape[2:], weight.shape[2:], *geometry)) < 1:
         raise ValueError(f"weight: its window does not fit into a train of shape {tuple(train.shape)}: {given}")
     amplitude, scale = folded_amplitude("amplitude", amplitude, synapses.scale, train.shape, 1, train.device)
@@ -192,6 +201,16 @@ def _amplitude_of_features(
     if amplitude.numel() not in (1, features) or amplitude.device != device:
         raise ValueError(f"{name}: expected a number or shape ({features},) on {device}, got {kind(amplitude)}")
     return amplitude.float().expand(features)
+
+
+def _integers(name: str, value: int | Sequence[int], count: int, least: int) -> list[int]:
+    """One number a dimension, from one for all or one each, as PyTorch's convolutions take them."""
+    values = value if isinstance(value, (tuple, list)) else (value,)
+    fits = all(isinstance(number, Integral) and number >= least for number in values)
+    if not fits or len(values) not in (1, count):
+        more = "" if count == 1 else f" or {count} of them"
+        raise ValueError(f"{name}: expected an integer >= {least}{more}, got {value!r}")
+    return [int(number) for number in values] * (count // len(values))
 
 
 def pair(value: int | Sequence[int]) -> list[int]:
