@@ -494,6 +494,23 @@ def test_fused_state_is_passed_on():
     assert torch.equal(state.v, whole_state.v)
 
 
+@pytest.mark.parametrize(
+    ("state", "error", "message"),
+    [
+        ((1, 2), TypeError, "state: expected a NeuronState, got tuple"),
+        (sk.NeuronState(torch.zeros(4), torch.zeros(4), (torch.zeros(4),)), ValueError, "state: expected one of a"),
+        (sk.NeuronState(None, torch.zeros(4)), TypeError, "state.x: expected a number or a tensor, got NoneType"),
+    ],
+)
+def test_fused_states_are_checked(state, error, message):
+    with pytest.raises(error, match=message):
+        sk.spike_linear_signgd(random_train(8, 2, 6), torch.zeros(4, 6), None, torch.zeros(8), "relu", state=state)
+    with pytest.raises(error, match=message):
+        sk.spike_conv2d_signgd(
+            random_train(8, 2, 3, 4, 4), torch.zeros(4, 3, 1, 1), None, torch.zeros(8), "relu", state=state
+        )
+
+
 def test_fused_against_the_reference(three_threads):
     """Another order of addition moves a current by ulps: a spike may differ only where the reference's own estimate and
     target are that close. Here the reference recomputes both along the fused op's own spikes."""

@@ -17,7 +17,7 @@ from ...spike_train import SpikeTrain, groups_of
 from ..neuron import run_neuron
 from ..neuron.extension import neuron_arguments
 from ..neuron.reference import Momentum, Operands, State
-from ..neuron.state import NeuronState
+from ..neuron.state import NeuronState, checked_state
 from . import gpu
 from .checks import GPU_BACKENDS, checked_convolution, checked_linear, features_last, is_by_neuron, is_by_row
 from .cpu import Arguments, convolution_arguments, linear_arguments, takes_scaled
@@ -136,6 +136,7 @@ def _checked_neuron(train, shape, eta, activation, offset, x0, scale, v0, state)
     """The neuron's arguments in the order of the op's schema."""
     row, parameters = resolve(activation, 1)
     checked_eta(eta, train.timesteps, train.device)
+    checked_state(state)
     x0, v0 = (x0, v0) if state is None else (state.x, state.v)
 
     def field(name: str, value: Field) -> Tensor:
