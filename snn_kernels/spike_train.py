@@ -28,7 +28,8 @@ class SpikeTrain:
             Bits at or past ``timesteps`` are 0.
         timesteps: ``T``.
 
-    The feature dimensions can be reshaped, permuted, sliced and concatenated without unpacking. A train is a
+    The feature dimensions can be reshaped, permuted, sliced and concatenated without unpacking, and trains joined over
+    time. A train is a
     pytree node, so it passes through ``torch.compile`` and ``torch.export``. What it is put together from is not looked
     at here, for a tree may hold anything for a time: every op that reads a train checks it (:meth:`checked`).
     """
@@ -87,14 +88,30 @@ class SpikeTrain:
         """Share of steps with a spike, over all neurons: a float32 scalar (NaN when there is nothing to count)."""
         return self.count().float() / (self.timesteps * self.shape.numel())
 
-    def reshape(self, *shape: int) -> SpikeTrain:
-        """The same spikes with the population's dimensions reshaped."""
-        return SpikeTrain(self.bytes.reshape(self.bytes.shape[0], *shape), self.timesteps)
+    def to(self, device: torch.device | str) -> SpikeTrain:
+        return SpikeTrain(self.bytes.to(device=device), self.timesteps)
 
-    def permute(self, *dims: int) -> SpikeTrain:
-        """The same spikes with the population's dimensions permuted; ``dims`` count without time."""
+    def reshape(self, *shape: int | Sequence[int]) -> SpikeTrain:
+        """The same spikes with the population's dimensions reshaped."""
+        return SpikeTrain(self.bytes.reshape(self.bytes.shape[0], *_numbers(shape)), self.timesteps)
+
+    def permute(self, *dims: int | Sequence[int]) -> SpikeTrain:
+        """The same spikes with the population's dimensions permuted; ``dims`` count without time.
+
+        Raises:
+            ValueError: they are not all of the dimensions.
+        """
+        order = [self._dim("dims", dim) for dim in _numbers(dims)]
+        if sorted(order) != list(range(1, self.bytes.ndim)):
+            raise ValueError(f"dims: expected all dimensions of {tuple(self.shape)}, got {_numbers(dims)}")
+        return SpikeTrain(self.bytes.permute(0, *order), self.timesteps)
+
+    def _dim(self, name: str, dim: int) -> int:
+        """The dimension of ``bytes`` that is the population's ``dim``."""
         ndim = self.bytes.ndim - 1
-        return SpikeTrain(self.bytes.permute(0, *(d % ndim + 1 for d in dims)), self.timesteps)
+        if not -ndim <= dim < ndim:
+            raise ValueError(f"{name}: expected a dimension of {tuple(self.shape)}, got {dim}")
+        return dim % ndim + 1
 
     def __getitem__(self, index) -> SpikeTrain:
         """Index or slice the population's dimensions."""
@@ -106,16 +123,39 @@ class SpikeTrain:
         """Concatenate populations along ``dim`` (counted without time).
 
         Raises:
-            ValueError: the trains differ in ``timesteps``.
+            ValueError: there are none, the trains differ in ``timesteps``, or ``dim`` is no dimension of theirs.
         """
+        if not trains:
+            raise ValueError("trains: expected at least one, got none")
         steps = {train.timesteps for train in trains}
         if len(steps) != 1:
             raise ValueError(f"trains: expected one number of time-steps, got {sorted(steps)}")
-        ndim = trains[0].bytes.ndim - 1
-        return SpikeTrain(torch.cat([train.bytes for train in trains], dim=dim % ndim + 1), steps.pop())
+        return SpikeTrain(torch.cat([train.bytes for train in trains], trains[0]._dim("dim", dim)), steps.pop())
+
+    @staticmethod
+    def join(trains: Sequence[SpikeTrain]) -> SpikeTrain:
+        """The steps of one train after those of the other: what calls that passed on their state have fired.
+
+        Nothing is unpacked where all but the last are of whole bytes, multiples of 8 steps.
+
+        Raises:
+            ValueError: there are none, or the populations differ in shape.
+        """
+        if len({train.shape for train in trains}) != 1:
+            raise ValueError(f"trains: expected one shape, got {[tuple(train.shape) for train in trains]}")
+        if any(train.timesteps % 8 for train in trains[:-1]):
+            from .ops.packing import pack
+
+            return pack(torch.cat([train.unpack(torch.bool) for train in trains]))
+        return SpikeTrain(torch.cat([train.bytes for train in trains]), sum(train.timesteps for train in trains))
 
     def __repr__(self) -> str:
         return f"SpikeTrain(shape={tuple(self.shape)}, timesteps={self.timesteps}, device={self.device})"
+
+
+def _numbers(given: tuple) -> tuple[int, ...]:
+    """Numbers one by one or in one sequence, as tensors take them."""
+    return tuple(given[0]) if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
 
 
 pytree.register_pytree_node(

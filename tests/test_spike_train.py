@@ -41,6 +41,46 @@ def test_dimensions_move_without_unpacking(timesteps):
         assert torch.equal(SpikeTrain.cat([train, train], dim).unpack(), both)
 
 
+def test_numbers_come_one_by_one_or_in_a_sequence():
+    spikes, train = random_train(9, 2, 3, 7)
+    for shape in ((6, 7), [6, 7], torch.Size((6, 7))):
+        assert torch.equal(train.reshape(shape).unpack(), spikes.reshape(9, 6, 7))
+    for dims in ((2, 0, 1), [-1, 0, 1]):
+        assert torch.equal(train.permute(dims).unpack(), spikes.permute(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("dims", [(0, 1), (0, 1, 3), (0, 1, -4), (0, 0, 1), (0, 1, 2, 0), ()])
+def test_dimensions_that_there_are_not(dims):
+    _, train = random_train(9, 2, 3, 7)
+    with pytest.raises(ValueError, match=r"dims: expected (a dimension|all dimensions) of \(2, 3, 7\), got"):
+        train.permute(*dims)
+    for dim in (3, -4):
+        with pytest.raises(ValueError, match=rf"dim: expected a dimension of \(2, 3, 7\), got {dim}"):
+            SpikeTrain.cat([train, train], dim)
+    with pytest.raises(ValueError, match=r"dim: expected a dimension of \(\), got 0"):
+        SpikeTrain.cat([train[0, 0, 0]])
+
+
+@pytest.mark.parametrize("cuts", [[8, 16], [5], [0, 8, 8], [16, 17], []])
+def test_trains_join_over_time(cuts):
+    spikes, train = random_train(19, 2, 5)
+    joined = SpikeTrain.join([pack(part) for part in spikes.tensor_split(cuts)])
+    assert joined.timesteps == 19
+    assert torch.equal(joined.bytes, train.bytes)
+    with pytest.raises(ValueError, match=r"trains: expected one shape, got \[\(2, 5\), \(2,\)\]"):
+        SpikeTrain.join([train, train[:, 0]])
+    with pytest.raises(ValueError, match=r"trains: expected one shape, got \[\]"):
+        SpikeTrain.join([])
+
+
+def test_it_moves_and_keeps_its_steps():
+    _, train = random_train(9, 4)
+    moved = train.to("meta")
+    assert (moved.device.type, moved.timesteps, moved.shape) == ("meta", 9, (4,))
+    with pytest.raises(TypeError):
+        train.to(torch.float32)
+
+
 @pytest.mark.parametrize("timesteps", [1, 7, 8, 9, 33])
 def test_firing_rate(timesteps):
     spikes, train = random_train(timesteps, 5, 63)
@@ -94,5 +134,5 @@ def test_bytes_from_elsewhere_are_checked():
 def test_trains_of_different_length_do_not_concatenate():
     with pytest.raises(ValueError, match=r"trains: expected one number of time-steps, got \[8, 9\]"):
         SpikeTrain.cat([random_train(8, 2)[1], random_train(9, 2)[1]])
-    with pytest.raises(ValueError, match="trains"):
+    with pytest.raises(ValueError, match="trains: expected at least one, got none"):
         SpikeTrain.cat([])

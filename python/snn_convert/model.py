@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from snn_kernels import SpikeTrain, pack
+from snn_kernels import SpikeTrain
 from snn_kernels.checks import kind
 from snn_kernels.schedules import Schedule
 
@@ -196,7 +196,7 @@ class SpikingModel(nn.Module):
             self.flat_inputs(args, kwargs), lambda n, train: pieces.setdefault(population_name(n), []).append(train)
         )
         run.advance_to(self.latency)
-        return {name: pack(torch.cat([train.unpack(torch.bool) for train in found])) for name, found in pieces.items()}
+        return {name: SpikeTrain.join(found) for name, found in pieces.items()}
 
     def profile(self, *args: Any, **kwargs: Any) -> Profile:
         """Count spikes, operations and energy on one batch: see :func:`snn_convert.profile.profile`."""

@@ -174,11 +174,11 @@ def _fires_along(
     ramp: Ramp, eta: Tensor, activation: ActivationSpec, state: NeuronState, **neuron: Any
 ) -> tuple[SpikeTrain, NeuronState]:
     """A byte of steps at a time, whose currents stay in the caches."""
-    bytes = []
+    trains = []
     for current, steps in zip(ramp.pieces(8), eta.split(8)):
         train, state = signgd(current, steps, activation, state=state, **neuron)
-        bytes.append(train.bytes)
-    return SpikeTrain(torch.cat(bytes), len(eta)), state
+        trains.append(train)
+    return SpikeTrain.join(trains), state
 
 
 def _alike(a: Current, b: Current) -> tuple[tuple, tuple]:
