@@ -2,6 +2,8 @@
 
 from importlib.metadata import version as _version
 
+import torch as _torch
+
 from . import schedules
 from .activations import ACTIVATIONS, Activation
 from .backends import Backend, backends
@@ -19,6 +21,9 @@ from .ops.subgradient import subgradient
 from .ops.vector import signgd_vector
 from .quantized_weight import QuantizedWeight, quantize_weight
 from .spike_train import SpikeTrain
+
+# What calls return and take is saved beside a network's weights, which torch.load reads as its default is.
+_torch.serialization.add_safe_globals([NeuronState, QuantizedWeight, SpikeTrain])
 
 __version__ = _version("snn-kernels")
 

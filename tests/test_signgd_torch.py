@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+from torch.utils import _pytree as pytree
 
 from signgd_helpers import DTYPES, arguments_for, seeded
 from snn_kernels import (
@@ -13,6 +14,7 @@ from snn_kernels import (
     decode,
     pack,
     parallel_spikes,
+    quantize_weight,
     schedules,
     signgd,
     signgd_binary,
@@ -143,3 +145,15 @@ def test_fake_tensors_know_the_memory_format():
     assert fake_train.bytes.shape == train.bytes.shape
     assert fake_train.bytes.stride() == train.bytes.stride()
     assert fake_state.v.stride() == state.v.stride()
+
+
+def test_what_calls_return_and_take_is_saved_and_loaded(tmp_path):
+    train, state = signgd_binary(seeded(9, 2, 5), seeded(9, 2, 5), ETA, "maximum", momentum=0.5)
+    saved = {"train": train, "state": state, "weight": quantize_weight(seeded(4, 5))}
+    torch.save(saved, tmp_path / "run.pt")
+    loaded = torch.load(tmp_path / "run.pt")
+    assert loaded["train"].timesteps == 9
+    leaves, spec = pytree.tree_flatten(loaded)
+    wanted, wanted_spec = pytree.tree_flatten(saved)
+    assert spec == wanted_spec
+    assert all(map(torch.equal, leaves, wanted))
