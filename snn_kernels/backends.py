@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["Backend", "backends", "choose", "run_extension"]
+__all__ = ["Backend", "backends", "check_name", "choose", "run_extension"]
 
 try:
     from . import _C as C
@@ -65,17 +65,22 @@ def backends() -> dict[str, Backend]:
     return {name: Backend(name, not reason, reason) for name, reason in reasons.items()}
 
 
+def check_name(backend: str | None, supported: tuple[str, ...] = NAMES) -> None:
+    """None, or the name of a backend."""
+    if backend is not None and backend not in supported:
+        raise ValueError(f"backend: expected None or one of {', '.join(supported)}; got {backend!r}")
+
+
 def choose(backend: str | None, device: torch.device, supported: tuple[str, ...] = NAMES) -> str:
     """The backend an op runs on ``device``: the named one, or for ``None`` the fastest that can.
 
     Raises:
         ValueError: the named backend does not exist, cannot run here, or does not take tensors on ``device``.
     """
+    check_name(backend, supported)
     if backend is None:
         ranking = FASTEST_FIRST.get(device.type, ())
         return next((name for name in ranking if name in supported and not why_not(name)), "reference")
-    if backend not in supported:
-        raise ValueError(f"backend: expected None or one of {', '.join(supported)}; got {backend!r}")
     reason = why_not(backend)
     home = home_of(backend)
     if not reason and home not in (None, device.type):

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from .activations import ActivationSpec, resolve
+from .backends import check_name
 from .checks import kind
 from .ops.neuron.state import NeuronState, checked_momentum
 from .ops.signgd import signgd
-from .schedules import Schedule
+from .schedules import Schedule, Table, Uniform
 from .spike_train import SpikeTrain
 
 __all__ = ["SignGDNeuron"]
@@ -26,7 +27,7 @@ class SignGDNeuron(nn.Module):
 
     Args:
         activation: name of ``h``, or a tuple of the name and its parameters.
-        schedule: step sizes, see :mod:`snn_kernels.schedules`.
+        schedule: step sizes, see :mod:`snn_kernels.schedules`; not ``Uniform``, for how many steps come is not known.
         step_mode: ``"m"``: a call takes the currents of all steps, ``[T, B, *]``; ``"s"``: of one step, ``[B, *]``.
         backend: ``None`` for the fastest here, or a name that runs or raises.
         scale: what a spike is worth downstream.
@@ -36,7 +37,8 @@ class SignGDNeuron(nn.Module):
             tensors that broadcast to ``[B, *]``; they are buffers and stay float32 whatever the module is cast to.
         momentum, nesterov: of both updates, see :func:`snn_kernels.signgd`; those of the feeding neurons too.
         packed: return a :class:`SpikeTrain` (step mode ``"m"`` only) instead of dense spikes.
-        max_timesteps: length of the step-size table: how many steps may pass from one ``reset()`` to the next.
+        max_timesteps: length of the step-size table: how many steps may pass from one ``reset()`` to the next. With a
+            ``Table`` no more than it has.
 
     Shape:
         Currents of float32, float16 or bfloat16, any memory format; spikes of the same shape, dtype and format.
@@ -70,12 +72,17 @@ class SignGDNeuron(nn.Module):
         row, parameters = resolve(activation, 1)
         if not isinstance(schedule, Schedule):
             raise TypeError(f"schedule: expected a snn_kernels.schedules.Schedule, got {schedule!r}")
+        if isinstance(schedule, Uniform):
+            raise ValueError(f"schedule: expected step sizes that do not depend on how many come, got {schedule!r}")
         if not isinstance(max_timesteps, int) or max_timesteps < 1:
             raise ValueError(f"max_timesteps: expected an integer >= 1, got {max_timesteps!r}")
+        if isinstance(schedule, Table):
+            max_timesteps = min(max_timesteps, len(schedule.values))
+        check_name(backend)
         self.activation = row.name
         self.schedule = schedule
         self.momentum, self.nesterov = checked_momentum(momentum, nesterov)
-        self.packed = packed
+        self._packed = packed
         self.step_mode = step_mode
         self.backend = backend
         for name, value in zip(FIELDS, (scale, offset, bias, v0)):
@@ -96,9 +103,18 @@ class SignGDNeuron(nn.Module):
     def step_mode(self, value: str) -> None:
         if value not in STEP_MODES:
             raise ValueError(f"step_mode: expected one of {', '.join(STEP_MODES)}; got {value!r}")
-        if value == "s" and self.packed:
-            raise ValueError("packed: a packed train needs step_mode 'm': eight steps share a byte")
+        _check_packed(self.packed, value)
         self._step_mode = value
+
+    @property
+    def packed(self) -> bool:
+        """Whether calls return a :class:`SpikeTrain`."""
+        return self._packed
+
+    @packed.setter
+    def packed(self, value: bool) -> None:
+        _check_packed(value, self.step_mode)
+        self._packed = value
 
     def reset(self) -> None:
         """Forget the state: the next call begins a new train at step 0."""
@@ -188,6 +204,11 @@ class SignGDNeuron(nn.Module):
         momentum = f", momentum={self.momentum}, nesterov={self.nesterov}" if self.momentum else ""
         packed = ", packed=True" if self.packed else ""
         return f"{self.activation!r}, {self.schedule!r}, step_mode={self.step_mode!r}{momentum}{packed}"
+
+
+def _check_packed(packed: bool, step_mode: str) -> None:
+    if packed and step_mode == "s":
+        raise ValueError("packed: a packed train needs step_mode 'm': eight steps share a byte")
 
 
 @torch.compiler.assume_constant_result

@@ -8,7 +8,7 @@ from torch import nn
 
 from signgd_helpers import DTYPES, seeded
 from snn_kernels import SignGDNeuron, SpikeTrain, signgd
-from snn_kernels.schedules import Constant, Exponential
+from snn_kernels.schedules import Constant, Exponential, Table, Uniform
 
 SCHEDULE = Exponential(0.3, 0.9)
 
@@ -213,12 +213,34 @@ def test_a_longer_train_than_the_table_is_an_error():
         module(torch.zeros(1, 1, 2))
 
 
+def test_a_table_lasts_as_long_as_it_is():
+    module = SignGDNeuron("relu", Table((0.3, 0.2, 0.1)))
+    current = seeded(3, 2, 4)
+    wanted, _ = signgd(current, Table((0.3, 0.2, 0.1)).table(3), "relu")
+    assert torch.equal(module(current), wanted.unpack())
+    module.reset()
+    with pytest.raises(ValueError, match="current: expected at most max_timesteps=3 steps, got 4"):
+        module(seeded(4, 2, 4))
+
+
+def test_single_steps_are_not_packed_afterwards():
+    for module in (SignGDNeuron("relu", SCHEDULE, step_mode="s"), SignGDNeuron("relu", SCHEDULE)):
+        module.step_mode = "s"
+        with pytest.raises(ValueError, match="packed: a packed train needs step_mode 'm'"):
+            module.packed = True
+        module.step_mode = "m"
+        module.packed = True
+        assert isinstance(module(seeded(3, 2, 4)), SpikeTrain)
+
+
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
         ({"activation": "swish"}, ValueError, "activation: expected one of"),
         ({"activation": "maximum"}, ValueError, "activation: expected one of"),
         ({"schedule": 0.1}, TypeError, "schedule: expected a snn_kernels.schedules.Schedule, got 0.1"),
+        ({"schedule": Uniform()}, ValueError, r"schedule: expected step sizes that do not .*, got Uniform\(\)"),
+        ({"backend": "nope"}, ValueError, "backend: expected None or one of cuda, triton, cpu, reference; got 'nope'"),
         ({"step_mode": "multi"}, ValueError, "step_mode: expected one of m, s; got 'multi'"),
         ({"scale": "1"}, TypeError, "scale: expected a number or a tensor, got str"),
         ({"offset": torch.zeros(2).half()}, TypeError, "offset: expected float32, got torch.float16"),
