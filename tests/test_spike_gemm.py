@@ -581,7 +581,18 @@ def test_ops_satisfy_torch():
         ({"weight": torch.zeros(4, 6).double()}, TypeError, "weight: expected a float32, float16 or bfloat16 tensor"),
         ({"weight": torch.zeros(6)}, ValueError, "weight: expected 2 dimensions"),
         ({"bias": torch.zeros(5)}, ValueError, r"bias: expected shape \(4,\)"),
-        ({"amplitude": torch.zeros(5)}, ValueError, r"amplitude: expected a number or shape \(6,\)"),
+        ({"bias": 0.5}, TypeError, "bias: expected a float32, float16 or bfloat16 tensor, got float 0.5"),
+        *(
+            ({"bias": torch.zeros(4, dtype=dtype)}, TypeError, f"bias: expected a float32, .* got {dtype}")
+            for dtype in (torch.float64, torch.int64, torch.complex64)
+        ),
+        ({"amplitude": torch.zeros(5)}, ValueError, r"amplitude: expected a shape that broadcasts to \(6,\)"),
+        ({"amplitude": [1.0] * 6}, TypeError, "amplitude: expected a number or a tensor, got list"),
+        ({"amplitude": "x"}, TypeError, "amplitude: expected a number or a tensor, got str"),
+        *(
+            ({"amplitude": torch.ones(shape).double()}, TypeError, "amplitude: expected float32, got torch.float64")
+            for shape in ((), (6,), (2, 1), (2, 6))
+        ),
         ({"amplitude": torch.zeros(3, 1)}, ValueError, r"amplitude: expected a shape that broadcasts to \(2, 6\)"),
         ({"method": "fast"}, ValueError, "method: expected one of auto, dense, event, unpack; got 'fast'"),
         ({"backend": "gpu"}, ValueError, "backend: expected None or one of cuda, triton, cpu, reference; got 'gpu'"),
@@ -673,7 +684,7 @@ def test_one_number_stands_for_both_dimensions():
         (None, 0.5, ValueError, "residual_amplitude: expected None where residual is no SpikeTrain"),
         (random_train(7, 2, 4), None, ValueError, r"residual: expected a train of shape \(2, 4\) and 8 steps on cpu"),
         (random_train(8, 2, 5), None, ValueError, r"residual: expected a train of shape \(2, 4\) and 8 steps on cpu"),
-        (random_train(8, 2, 4), torch.ones(5), ValueError, r"residual_amplitude: expected a number or shape \(4,\)"),
+        (random_train(8, 2, 4), torch.ones(5), ValueError, r"residual_amplitude: expected a shape .* to \(4,\)"),
         (
             random_train(8, 2, 4),
             torch.ones(3, 4),

@@ -46,8 +46,8 @@ def spike_linear(
     Args:
         train: ``T`` steps of shape ``[*batch, K]``.
         weight: ``[N, K]`` float32, float16 or bfloat16, or a :class:`~snn_kernels.QuantizedWeight`, of 8 bits.
-        bias: ``[N]`` or ``None``.
-        amplitude: what a spike is worth: a number, or ``[K]``, one for each input, which are folded into the weights;
+        bias: ``[N]`` in one of these types, or ``None``.
+        amplitude: what a spike is worth, in float32: a number, or ``[K]``, one for each input, folded into the weights;
             or one for each row, ``[*batch, 1]`` or what broadcasts to it, by which the sum is multiplied; or one for
             each neuron, ``[*batch, K]`` or what broadcasts to it. With weights of 8 bits not one for each input.
         method: ``dense`` (sums of five inputs looked up in registers, or AMX's tiles), ``event`` (only the weights of

@@ -122,6 +122,8 @@ def _checked_synapses(train: SpikeTrain, weight: Tensor | QuantizedWeight, bias:
     values, scale = checked_weight("weight", weight)
     if values.ndim != ndim or values.device != train.device:
         raise ValueError(f"weight: expected {ndim} dimensions on {train.device}, got {kind(values)}")
+    if bias is not None and (not isinstance(bias, Tensor) or bias.dtype not in WEIGHT_DTYPES):
+        raise TypeError(f"bias: expected a float32, float16 or bfloat16 tensor, got {kind(bias)}")
     if bias is not None and (bias.shape != values.shape[:1] or bias.device != train.device):
         raise ValueError(f"bias: expected shape ({values.shape[0]},) on {train.device}, got {kind(bias)}")
     return Synapses(values, scale, bias)
@@ -159,7 +161,7 @@ def folded_amplitude(
             f"{name}: expected a number, or one for each row or neuron, with a QuantizedWeight, whose inputs have no "
             f"scale of their own; got {kind(amplitude)}"
         )
-    return None, scale * (amplitude.float().reshape(()) if isinstance(amplitude, Tensor) else amplitude)
+    return None, scale * (amplitude.reshape(()) if isinstance(amplitude, Tensor) else amplitude)
 
 
 def choose_product(method: str, backend: str | None, device: torch.device) -> str:
@@ -179,28 +181,18 @@ def checked_amplitude(
 ) -> Tensor | None:
     """What a spike of a train of the shape is worth: ``None``; ``[K]``, by feature; ``[*, 1]``, by row, where features
     are last; or ``[1 or B, *rest]``, by neuron."""
+    if amplitude is None:
+        return None
     features = shape[feature_dim]
     if not isinstance(amplitude, Tensor) or amplitude.ndim < 2:
-        return _amplitude_of_features(name, amplitude, features, device)
-    value = checked_field(name, amplitude.float(), shape, device)
+        return checked_field(name, amplitude, (features,), device).expand(features)
+    value = checked_field(name, amplitude, shape, device)
     value = value[(None,) * (len(shape) - value.ndim)]
     if value.shape[feature_dim] == value.numel():
         return value.flatten().expand(features)
     if feature_dim == -1 and value.shape[-1] == 1:
         return value.expand(*shape[:-1], 1)
     return value.expand(len(value), *shape[1:])
-
-
-def _amplitude_of_features(
-    name: str, amplitude: Tensor | float | None, features: int, device: torch.device
-) -> Tensor | None:
-    if amplitude is None:
-        return None
-    if not isinstance(amplitude, Tensor):
-        amplitude = torch.full((), float(amplitude), dtype=torch.float32, device=device)
-    if amplitude.numel() not in (1, features) or amplitude.device != device:
-        raise ValueError(f"{name}: expected a number or shape ({features},) on {device}, got {kind(amplitude)}")
-    return amplitude.float().expand(features)
 
 
 def _integers(name: str, value: int | Sequence[int], count: int, least: int) -> list[int]:
