@@ -221,7 +221,8 @@ def test_opcheck(backend):
     [
         ({"current_a": torch.zeros(3, 5)}, ValueError, r"current_a: expected \[T, \*batch, rows, columns\]"),
         ({"current_b": torch.zeros(3, 5, 5)}, ValueError, r"current_b: expected matrices that those of current_a"),
-        ({"current_b": torch.zeros(4, 4, 5)}, ValueError, r"eta: expected shape \(4,\)"),
+        ({"current_b": torch.zeros(4, 4, 5)}, ValueError, "current_b: expected 3 steps on cpu, as current_a has"),
+        ({"eta": torch.zeros(4)}, ValueError, r"eta: expected shape \(3,\)"),
         ({"current_b": torch.zeros(3, 4, 5).int()}, TypeError, "current_b: expected a float32"),
         ({"offset": 1.0}, TypeError, "offset: expected a pair"),
         ({"amplitude": (None, 0.5)}, ValueError, "amplitude: expected None where current_b is no SpikeTrain"),

@@ -156,15 +156,20 @@ def test_every_instruction_set_gives_the_same_bits():
     [
         ({"function": "softplus"}, ValueError, "function: expected one of softmax, layer_norm, rms_norm"),
         ({"function": ("softmax", 1.0, 2.0)}, ValueError, "function: softmax takes 1 parameters, got 2"),
-        ({"function": ("rms_norm", 1.0, torch.ones(()))}, TypeError, "eps: expected a number"),
-        ({"function": ("layer_norm", torch.ones(4))}, ValueError, "weight: expected a shape that broadcasts"),
+        ({"function": None}, TypeError, "function: expected a name or a tuple of a name and parameters, got None"),
+        ({"function": ()}, TypeError, r"function: expected a name or a tuple of a name and parameters, got \(\)"),
+        ({"function": (["softmax"],)}, ValueError, r"function: expected one of .*; got \['softmax'\]"),
+        ({"function": ("rms_norm", 1.0, torch.ones(()))}, TypeError, "rms_norm's eps: expected a number"),
+        ({"function": ("layer_norm", torch.ones(4))}, ValueError, "layer_norm's weight: expected a shape that"),
+        ({"function": ("layer_norm", 1.0, torch.ones(4))}, ValueError, "layer_norm's bias: expected a shape that"),
+        ({"bias": torch.ones(4)}, ValueError, "bias: expected a shape that"),
         ({"current": torch.zeros(3)}, ValueError, r"current: expected \[T, \*batch, D\]"),
         ({"state": NeuronState(torch.zeros(5), torch.zeros(4))}, ValueError, "state.v: expected a shape"),
     ],
 )
 def test_errors_name_the_argument(change, error, message):
     call = {"current": torch.zeros(3, 5), "eta": torch.zeros(3), "function": "softmax", **change}
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=f"^{message}"):
         signgd_vector(**call)
 
 

@@ -646,6 +646,8 @@ def test_convolution_errors():
         )
     with pytest.raises(ValueError, match=r"eta: expected shape \(8,\)"):
         sk.spike_conv2d_signgd(train, torch.zeros(4, 4, 3, 3), None, torch.zeros(7), "relu")
+    with pytest.raises(TypeError, match="leaky_relu's slope: expected a number or a tensor, got str"):
+        sk.spike_conv2d_signgd(train, torch.zeros(4, 4, 3, 3), None, torch.zeros(8), ("leaky_relu", "x"))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ...autocast import without_autocast
 from ...backends import choose, run_extension
-from ...checks import checked_eta, checked_field
+from ...checks import checked_eta, checked_field, kind
 from ...spike_train import SpikeTrain, groups_of
 from ..currents import checked_input, dense_currents
 from ..neuron.reference import Operands, State, signgd_step
@@ -68,7 +68,10 @@ def signgd_matmul(
         if not isinstance(value, (tuple, list)) or len(value) != 2:
             raise TypeError(f"{name}: expected a pair, one value for each input, got {value!r}")
     inputs = zip(("current_a", "current_b"), (current_a, current_b), amplitude, offset, x)
-    (a, of_a), (b, of_b) = (_checked_matrix(eta, x_name, *given) for given in inputs)
+    (a, steps, of_a), (b, steps_of_b, of_b) = (_checked_matrix(x_name, *given) for given in inputs)
+    if (steps_of_b, b.device) != (steps, a.device):
+        raise ValueError(f"current_b: expected {steps} steps on {a.device}, as current_a has, got {kind(current_b)}")
+    checked_eta(eta, steps, a.device)
     shape = _shape_of_product(tuple(a.shape[1:]), tuple(b.shape[1:]))
     scale = checked_field("scale", scale, shape, eta.device)
     v = checked_field(*(("v0", v0) if state is None else ("state.v", state.v)), shape, eta.device)
@@ -78,16 +81,15 @@ def signgd_matmul(
     return SpikeTrain(bytes, len(eta)), NeuronState(tuple(x), v)
 
 
-def _checked_matrix(eta: Tensor, x_name: str, name: str, current, amplitude, offset, x) -> tuple[Tensor, list[Tensor]]:
-    """Currents or bytes, and their amplitude, offset and first decoded input."""
+def _checked_matrix(x_name: str, name: str, current, amplitude, offset, x) -> tuple[Tensor, int, list[Tensor]]:
+    """Currents or bytes, their steps, and their amplitude, offset and first decoded input."""
     values, timesteps, amplitude = checked_input(name, current, amplitude)
     if values.ndim < 3:
         raise ValueError(f"{name}: expected [T, *batch, rows, columns], got shape {tuple(values.shape)}")
-    checked_eta(eta, timesteps, values.device)
     fields = (
         checked_field(key, value, values.shape[1:], values.device) for key, value in (("offset", offset), (x_name, x))
     )
-    return values, [amplitude, *fields]
+    return values, timesteps, [amplitude, *fields]
 
 
 def _shape_of_product(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:

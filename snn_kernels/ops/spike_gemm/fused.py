@@ -147,7 +147,7 @@ def _checked_neuron(train, shape, eta, activation, offset, x0, scale, v0, state)
         field("offset", offset),
         field("x0" if state is None else "state.x", x0),
         field("scale", scale),
-        [field(row.name, value) for value in parameters],
+        [field(f"{row.name}'s {name}", value) for (name, _), value in zip(row.parameters, parameters)],
         field("v0" if state is None else "state.v", v0),
         row.name,
     )

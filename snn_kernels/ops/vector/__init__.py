@@ -66,8 +66,10 @@ def signgd_vector(
     Raises:
         TypeError, ValueError: an argument of a dtype, shape or device that does not fit; it is named.
     """
+    if not isinstance(function, (str, tuple)) or not function:
+        raise TypeError(f"function: expected a name or a tuple of a name and parameters, got {function!r}")
     name, *given = (function,) if isinstance(function, str) else function
-    if name not in VECTOR_TARGETS:
+    if not isinstance(name, str) or name not in VECTOR_TARGETS:
         raise ValueError(f"function: expected one of {', '.join(VECTOR_TARGETS)}; got {name!r}")
     if len(given) > len(PARAMETERS[name]):
         raise ValueError(f"function: {name} takes {len(PARAMETERS[name])} parameters, got {len(given)}")
@@ -80,14 +82,14 @@ def signgd_vector(
     checked_state(state)
     eps = parameters.pop("eps", 0.0)
     if not isinstance(eps, (int, float)):
-        raise TypeError(f"eps: expected a number, got {kind(eps)}")
+        raise TypeError(f"{name}'s eps: expected a number, got {kind(eps)}")
 
     def field(key: str, value: Field) -> Tensor:
         return checked_field(key, value, shape, device)
 
     x_name, v_name = ("bias", "v0") if state is None else ("state.x", "state.v")
     x, v = (bias, v0) if state is None else (state.x, state.v)
-    a = next(iter(parameters.items()))
+    a, b = (*parameters.items(), ("bias", 0.0))[:2]
     with torch.no_grad():
         bytes, x, v = torch.ops.snn_kernels.signgd_vector(
             values,
@@ -97,8 +99,7 @@ def signgd_vector(
             amplitude,
             field("offset", offset),
             field("scale", scale),
-            field(*a),
-            field("bias", parameters.get("bias", 0.0)),
+            *(field(f"{name}'s {key}", value) for key, value in (a, b)),
             float(eps),
             field(x_name, x),
             field(v_name, v),
