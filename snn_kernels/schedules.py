@@ -6,9 +6,12 @@ A schedule is computed once in float64 and rounded to float32, so that every bac
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor
+
+from .checks import kind
 
 __all__ = ["Constant", "Exponential", "Inverse", "Polynomial", "RMSprop", "Schedule", "Table", "Uniform"]
 
@@ -21,14 +24,31 @@ class Schedule:
         raise NotImplementedError
 
     def table(self, timesteps: int) -> Tensor:
-        """``eta`` as float32 ``[T]`` on the CPU."""
+        """``eta`` as float32 ``[T]`` on the CPU.
+
+        Raises:
+            ValueError: ``timesteps`` is no integer >= 0, or a step size is negative, infinite or NaN.
+        """
         if not isinstance(timesteps, int) or timesteps < 0:
             raise ValueError(f"timesteps: expected an integer >= 0, got {timesteps!r}")
-        return self.at(torch.arange(timesteps, dtype=torch.float64)).float()
+        eta = self.at(torch.arange(timesteps, dtype=torch.float64, device="cpu")).float()
+        wrong = ~(eta.isfinite() & (eta >= 0))
+        if wrong.any():
+            raise ValueError(f"{self!r}: expected finite step sizes >= 0, got {eta[wrong][0].item()}")
+        return eta
+
+
+class _Formula(Schedule):
+    """A step-size rule of numbers."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not isinstance(value, Real):
+                raise TypeError(f"{name}: expected a number, got {kind(value)}")
 
 
 @dataclass(frozen=True)
-class Exponential(Schedule):
+class Exponential(_Formula):
     """``eta[t] = lr * gamma**t``. The defaults are the ones of Oh & Lee (ICML 2024)."""
 
     lr: float = 0.15
@@ -39,7 +59,7 @@ class Exponential(Schedule):
 
 
 @dataclass(frozen=True)
-class Inverse(Schedule):
+class Inverse(_Formula):
     """``eta[t] = lr / (t + start)``; ``Inverse(1.0)`` is the running mean, i.e. rate coding."""
 
     lr: float = 1.0
@@ -50,7 +70,7 @@ class Inverse(Schedule):
 
 
 @dataclass(frozen=True)
-class Constant(Schedule):
+class Constant(_Formula):
     """``eta[t] = lr``."""
 
     lr: float
@@ -60,7 +80,7 @@ class Constant(Schedule):
 
 
 @dataclass(frozen=True)
-class Polynomial(Schedule):
+class Polynomial(_Formula):
     """``eta[t] = lr / (t + start)**power``."""
 
     lr: float
@@ -72,7 +92,7 @@ class Polynomial(Schedule):
 
 
 @dataclass(frozen=True)
-class RMSprop(Schedule):
+class RMSprop(_Formula):
     """``eta[t] = lr / sqrt(1 - alpha**(t + 1))``: RMSprop on sign gradients.
 
     The running mean of the squares of gradients that are all 1 or -1 is ``1 - alpha**(t + 1)``, the same for every
@@ -107,4 +127,4 @@ class Table(Schedule):
     def at(self, t: Tensor) -> Tensor:
         if len(t) > len(self.values):
             raise ValueError(f"timesteps: expected at most {len(self.values)}, the step sizes given, got {len(t)}")
-        return torch.tensor(self.values, dtype=torch.float64)[t.long()]
+        return torch.tensor(self.values, dtype=torch.float64, device=t.device)[t.long()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -76,7 +77,7 @@ class SpikeTrain:
         Raises:
             ValueError: the train has no such step.
         """
-        if not 0 <= t < self.timesteps:
+        if not isinstance(t, Integral) or not 0 <= t < self.timesteps:
             raise ValueError(f"t: expected a step from 0 to {self.timesteps - 1}, got {t}")
         return self.bytes[t // 8] >> t % 8 & 1
 

@@ -49,7 +49,7 @@ def test_unpack_inverts_pack(timesteps, size, backend, dtype):
 def test_other_dtypes_go_through_the_reference(dtype):
     spikes = random_spikes(9, 7)
     assert torch.equal(pack(spikes.to(dtype)).unpack(dtype), spikes.to(dtype))
-    with pytest.raises(ValueError, match="backend"):
+    with pytest.raises(ValueError, match=f"^dtype: expected float32, float16 or bfloat16 .* cpu backend, got {dtype}"):
         unpack(pack(spikes), dtype, backend="cpu")
 
 
@@ -123,6 +123,10 @@ def test_any_view_round_trips(data, timesteps, shape, dtype):
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match=r"spikes: expected \[T, \*shape\]"):
         pack(torch.tensor(1.0))
+    with pytest.raises(TypeError, match=r"spikes: expected a tensor, got list \[1, 0\]"):
+        pack([1, 0])
+    with pytest.raises(TypeError, match=r"train: expected a SpikeTrain, got torch\.float32 \(8, 1\)"):
+        unpack(torch.zeros(8, 1))
     with pytest.raises(ValueError, match="backend: expected None or one of cpu, reference; got 'gpu'"):
         pack(torch.zeros(8, 1), backend="gpu")
     with pytest.raises(ValueError, match="bytes: expected 125 groups for timesteps=1000"):

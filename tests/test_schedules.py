@@ -1,9 +1,10 @@
 import math
+import re
 
 import pytest
 import torch
 
-from snn_kernels.schedules import Constant, Exponential, Inverse, Polynomial, RMSprop, Table
+from snn_kernels.schedules import Constant, Exponential, Inverse, Polynomial, RMSprop, Table, Uniform
 
 CASES = [
     (Exponential(), lambda t: 0.15 * 0.95**t),
@@ -38,6 +39,35 @@ def test_a_longer_table_begins_with_the_shorter(schedule, formula):
 def test_wrong_timesteps_are_named(timesteps):
     with pytest.raises(ValueError, match="timesteps"):
         Exponential().table(timesteps)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "found"),
+    [
+        (Inverse(1.0, 0.0), "inf"),
+        (RMSprop(0.1, 1.0), "inf"),
+        (Constant(math.nan), "nan"),
+        (Constant(-0.1), "-0.1"),
+        (Exponential(0.1, -0.5), "-0.05"),
+        (Table((0.1, math.inf)), "inf"),
+    ],
+)
+def test_step_sizes_are_finite_and_not_negative(schedule, found):
+    with pytest.raises(ValueError, match=re.escape(f"{schedule}: expected finite step sizes >= 0, got {found}")):
+        schedule.table(2)
+
+
+def test_schedules_are_of_numbers():
+    with pytest.raises(TypeError, match="gamma: expected a number, got str"):
+        Exponential(0.1, "0.9")
+    with pytest.raises(TypeError, match="lr: expected a number, got NoneType None"):
+        Constant(None)
+
+
+def test_tables_are_on_the_cpu():
+    with torch.device("meta"):
+        for schedule in (Exponential(), Table((0.1, 0.2)), Uniform()):
+            assert schedule.table(2).device.type == "cpu"
 
 
 def test_schedules_are_values():

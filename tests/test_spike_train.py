@@ -94,6 +94,8 @@ def test_a_step():
         assert torch.equal(train.step(t).bool(), spikes[t])
     with pytest.raises(ValueError, match="t: expected a step from 0 to 10, got 11"):
         train.step(11)
+    with pytest.raises(ValueError, match=r"t: expected a step from 0 to 10, got 1\.5"):
+        train.step(1.5)
 
 
 def test_firing_rate_of_nothing_is_nan():

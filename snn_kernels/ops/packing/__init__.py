@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ...backends import C, choose
+from ...checks import kind
 from ...layout import empty_steps, in_order, neuron_order
 from ...spike_train import SpikeTrain, groups_of
 from .reference import pack_reference, unpack_reference
@@ -30,8 +31,11 @@ def pack(spikes: Tensor, *, backend: str | None = None) -> SpikeTrain:
         A :class:`SpikeTrain` of ``T`` steps in the memory format of ``spikes``.
 
     Raises:
+        TypeError: ``spikes`` is no tensor.
         ValueError: ``spikes`` has no time dimension, or the named backend cannot run.
     """
+    if not isinstance(spikes, Tensor):
+        raise TypeError(f"spikes: expected a tensor, got {kind(spikes)}")
     if spikes.ndim == 0:
         raise ValueError("spikes: expected [T, *shape], got a tensor without dimensions")
     backend = choose(backend, spikes.device, BACKENDS)
@@ -44,10 +48,14 @@ def unpack(train: SpikeTrain, dtype: torch.dtype = torch.float32, *, backend: st
     The ``cpu`` backend writes float32, float16 and bfloat16; ``reference`` any dtype.
 
     Raises:
-        TypeError, ValueError: the bytes of the train do not hold its ``timesteps``.
+        TypeError, ValueError: ``train`` is no train whose bytes hold its ``timesteps``.
         ValueError: the named backend cannot run or does not write ``dtype``.
     """
+    if not isinstance(train, SpikeTrain):
+        raise TypeError(f"train: expected a SpikeTrain, got {kind(train)}")
     SpikeTrain.checked(train.bytes, train.timesteps)
+    if backend == "cpu" and dtype not in CPU_DTYPES:
+        raise ValueError(f"dtype: expected float32, float16 or bfloat16 of the cpu backend, got {dtype}")
     backend = choose(backend, train.device, BACKENDS if dtype in CPU_DTYPES else ("reference",))
     return torch.ops.snn_kernels.unpack(train.bytes, train.timesteps, dtype, backend)
 
