@@ -17,7 +17,7 @@ from snn_convert.encoders import encode, float_ramp
 from snn_convert.loop import single_step_loop
 from snn_convert.search import candidates, search_schedule, squared_error
 from snn_convert.staggered import StaggeredRun
-from snn_kernels.schedules import Constant, Exponential
+from snn_kernels.schedules import Constant, Exponential, Table
 from staggered_oracle import staggered_outputs
 from test_convert_architectures import Encoder, text
 
@@ -216,6 +216,31 @@ def test_firing_rates_on_staggered_windows(delay):
 def test_onset_delays_that_do_not_fit(delay):
     with pytest.raises(ValueError, match=f"onset_delay: expected an integer >= 0, got {delay!r}"):
         convert(gelu_mlp(), [images()], timesteps=4, schedule=Constant(0.1), onset_delay=delay)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "error", "message"),
+    [
+        (Table((0.1, 0.2)), ValueError, "timesteps: expected at most 2, the step sizes given, got 16"),
+        ("exp", TypeError, "schedule: expected one of snn_kernels.schedules, got str 'exp'"),
+        (Exponential, TypeError, "schedule: expected one of snn_kernels.schedules, got type"),
+    ],
+)
+def test_a_refused_schedule_leaves_the_network_as_it_was(schedule, error, message):
+    snn = convert(gelu_mlp(), [images()], timesteps=4, schedule=Constant(0.1), onset_delay=1)
+    wanted = snn(images())
+    with pytest.raises(error, match=message):
+        snn.set_schedule(schedule, 16, onset_delay=2)
+    assert (snn.schedule, snn.timesteps, snn.onset_delay) == (Constant(0.1), 4, 1)
+    assert torch.equal(snn(images()), wanted)
+
+
+@pytest.mark.parametrize(("name", "value"), [("timesteps", 16), ("schedule", Constant(0.2)), ("onset_delay", 2)])
+def test_steps_are_set_together(name, value):
+    """A number of steps without their sizes is one that no run comes to."""
+    snn = convert(gelu_mlp(), [images()], timesteps=4, schedule=Constant(0.1))
+    with pytest.raises(AttributeError):
+        setattr(snn, name, value)
 
 
 def test_steps_beyond_the_latency():

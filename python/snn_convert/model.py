@@ -45,8 +45,8 @@ class SpikingModel(nn.Module):
     Attributes:
         timesteps: the number of steps ``T`` that every population makes.
         onset_delay: the steps between a population's first and those of the populations it feeds.
+        schedule: the step sizes; :meth:`set_schedule` changes these three.
         dynamics: the neurons' model, see :class:`~snn_convert.recipes.Recipe`.
-        schedule: the step sizes.
         encoder: how the input enters (``direct``, ``float``, ``spike`` or ``stochastic``).
         network: affine operations and :class:`Population` modules; called by itself it is the ANN.
     """
@@ -67,15 +67,29 @@ class SpikingModel(nn.Module):
         self.engine = Engine(self.network, encoded=encoder != "direct")
         self.rest, self.samples = Rest(self.engine), Samples(self.engine)
         self.measures_each_run = False
-        self.onset_delay, self.dynamics = onset_delay, dynamics
-        self.set_schedule(schedule, timesteps)
+        self.dynamics = dynamics
+        self.set_schedule(schedule, timesteps, onset_delay)
         self.register_load_state_dict_post_hook(lambda module, _: module.refresh())
+
+    @property
+    def timesteps(self) -> int:
+        return len(self.eta)
+
+    @property
+    def schedule(self) -> Schedule:
+        return self._schedule
+
+    @property
+    def onset_delay(self) -> int:
+        return self._onset_delay
 
     def set_schedule(self, schedule: Schedule, timesteps: int, onset_delay: int | None = None) -> None:
         """Use other step sizes, another number of steps or, if it is given, another onset delay.
 
         Raises:
-            ValueError: ``timesteps`` is not an integer of at least 1, or ``onset_delay`` of at least 0.
+            TypeError: ``schedule`` is none of :mod:`snn_kernels.schedules`.
+            ValueError: ``timesteps`` is not an integer of at least 1, or ``onset_delay`` of at least 0; ``schedule``
+                has fewer steps.
         """
         onset_delay = self.onset_delay if onset_delay is None else onset_delay
         if self.dynamics == "parallel":  # these neurons need the currents of all steps before their first
@@ -84,9 +98,11 @@ class SpikingModel(nn.Module):
             raise ValueError(f"onset_delay: expected an integer >= 0, got {onset_delay!r}")
         if not isinstance(timesteps, int) or timesteps < 1:
             raise ValueError(f"timesteps: expected an integer >= 1, got {timesteps!r}")
-        self.schedule, self.timesteps, self.onset_delay = schedule, timesteps, onset_delay
+        if not isinstance(schedule, Schedule):
+            raise TypeError(f"schedule: expected one of snn_kernels.schedules, got {kind(schedule)}")
         table = schedule.table(timesteps)
         self.register_buffer("eta", table.to(self.eta.device) if "eta" in self._buffers else table, persistent=False)
+        self._schedule, self._onset_delay = schedule, onset_delay
 
     @property
     def onsets(self) -> dict[str, int]:
