@@ -134,6 +134,31 @@ def test_structures_tokens_masks_and_tied_weights(tmp_path):
         loaded(tokens)
 
 
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 4)
+
+    def forward(self, x, scale=1.0, flag=True, mode=None):
+        return torch.relu(self.layer(x)) * (scale if flag else -scale)
+
+
+def test_arguments_that_are_no_tensors_are_those_of_the_conversion(tmp_path):
+    x = torch.randn(5, 3)
+    snn = convert(Scaled(), [(x, 2.0, True, None)], timesteps=9, schedule=Exponential(0.3, 0.8))
+    snn.save(tmp_path / "model.snn")
+    for network in (snn, SpikingModel.load(tmp_path / "model.snn")):
+        assert torch.equal(network(x, 2, True, None), snn(x, 2.0, True, None))
+        for arguments, message in (
+            ((5.0, True, None), r"scale: expected 2.0 \(fixed at conversion\), got 5.0"),
+            ((torch.tensor(2.0), True, None), r"scale: expected 2.0 \(fixed at conversion\), got tensor"),
+            ((2.0, False, None), r"flag: expected True \(fixed at conversion\), got False"),
+            ((2.0, True, "fast"), r"mode: expected None \(fixed at conversion\), got 'fast'"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                network(x, *arguments)
+
+
 class Warm(Schedule):
     def at(self, t):
         return 0.2 / (1 + t)

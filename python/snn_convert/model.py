@@ -300,7 +300,8 @@ class SpikingModel(nn.Module):
 
         Raises:
             TypeError: they are not structured as the ANN's were, or of another dtype.
-            ValueError: a tensor of another shape, apart from the batch, or on another device.
+            ValueError: a tensor of another shape, apart from the batch, or on another device; or an argument that is no
+                tensor, whose value the network was traced with, has another.
         """
         leaves, spec = pytree.tree_flatten((args, kwargs))
         if spec != self.input_spec:
@@ -308,6 +309,8 @@ class SpikingModel(nn.Module):
         for node, leaf in zip(self.engine.inputs, leaves):
             expected = node.meta["val"]
             if not isinstance(expected, Tensor):
+                if isinstance(leaf, Tensor) or leaf != expected:
+                    raise ValueError(f"{node.target}: expected {expected!r} (fixed at conversion), got {leaf!r}")
                 continue
             dtype = self.engine.precision if expected.is_floating_point() else expected.dtype
             if not isinstance(leaf, Tensor) or leaf.dtype != dtype:
