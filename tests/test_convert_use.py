@@ -46,6 +46,15 @@ def test_several_inputs_and_structured_outputs():
         snn(x)
 
 
+def test_one_tensor_for_two_arguments():
+    """What is calibrated with is no more than an example: the arguments stay two."""
+    torch.manual_seed(0)
+    attention = nn.MultiheadAttention(16, 2, batch_first=True).eval()
+    h, q, k, v = torch.randn(4, 2, 5, 16)
+    shared, apart = (convert(attention, [item], timesteps=32)(q, k, v)[0] for item in ((h, h, h), (h, h.clone(), +h)))
+    assert torch.equal(shared, apart)
+
+
 def test_a_factor_that_comes_with_the_input():
     """An activation times an input is a population with one constant decoded input."""
     torch.manual_seed(0)

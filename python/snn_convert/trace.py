@@ -117,8 +117,9 @@ def _dynamic_batch(leaf: Any) -> dict | None:
 
 
 def _two_samples(tensor: Tensor) -> Tensor:
-    """A batch of one would be read as a constant by the export."""
-    return torch.cat([tensor, tensor]) if tensor.ndim and tensor.shape[0] == 1 else tensor
+    """A tensor of its own, since the export reads one that is two arguments as the first of them; of two samples at
+    least, since it reads a batch of one as a constant."""
+    return torch.cat([tensor, tensor]) if tensor.ndim and tensor.shape[0] == 1 else tensor.clone()
 
 
 def _by_name(model: nn.Module, args: tuple) -> dict[str, Any]:
