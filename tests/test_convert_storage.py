@@ -309,6 +309,22 @@ def test_a_state_of_another_encoder_is_refused():
         converted("cnn").load_state_dict(state)
 
 
+def test_a_state_of_other_dynamics_is_refused():
+    model = relu_cnn().eval()
+    state = convert(model, [images()], timesteps=9, recipe="subgradient").state_dict()
+    other = convert(model, [images()], timesteps=9, schedule=Exponential(0.3, 0.8), scale="paper", v0="zero")
+    with pytest.raises(ValueError, match="dynamics: expected the state of a network with 'signgd', got 'subgradient'"):
+        other.load_state_dict(state)
+
+
+@pytest.mark.parametrize("delay", [0, 9])
+def test_a_state_brings_its_onset_delay(delay):
+    snn, other = converted("cnn", onset_delay=delay), converted("cnn", timesteps=5, onset_delay=3)
+    other.load_state_dict(snn.state_dict())
+    assert (other.latency, other.onsets) == (snn.latency, snn.onsets)
+    assert torch.equal(other(images()), snn(images()))
+
+
 def test_a_copy_is_independent(snn):
     wanted = snn(images())
     twin = copy.deepcopy(snn)

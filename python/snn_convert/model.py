@@ -265,12 +265,13 @@ class SpikingModel(nn.Module):
         return {"timesteps": self.timesteps, "onset_delay": self.onset_delay, "schedule": schedule, **flags}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        if state["encoder"] != self.encoder:
-            raise ValueError(
-                f"encoder: expected the state of a network with {self.encoder!r}, got {state['encoder']!r}"
-            )
+        for name in ("encoder", "dynamics"):
+            if state[name] != getattr(self, name):
+                raise ValueError(
+                    f"{name}: expected the state of a network with {getattr(self, name)!r}, got {state[name]!r}"
+                )
         self.measures_each_run, self.engine.weight_bits = state["measures_each_run"], state.get("weight_bits")
-        self.set_schedule(storage.schedule_from_json(state["schedule"]), state["timesteps"])
+        self.set_schedule(storage.schedule_from_json(state["schedule"]), state["timesteps"], state["onset_delay"])
 
     def __repr__(self) -> str:
         return summary(self)
