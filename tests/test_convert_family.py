@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from models import Residual, images, randomise_batch_norm, relu_cnn
 from snn_convert import QCFS, UnsupportedOperation, convert
 from snn_convert.rectifiers import ParallelPopulation
-from snn_kernels.schedules import Inverse
+from snn_kernels.schedules import Exponential, Inverse
 
 STEPS = [1, 2, 3, 7, 8, 9, 16, 33, 64, 128]
 
@@ -308,14 +308,35 @@ def test_what_does_not_fit_is_named():
             convert(smooth, [x], recipe=recipe)
     with pytest.raises(UnsupportedOperation, match="recipe='parallel'"):
         convert(qcfs_network(4), [x])
-    with pytest.raises(ValueError, match="onset_delay: parallel neurons"):
-        convert(relu_mlp(), [x], recipe="parallel", onset_delay=2)
     with pytest.raises(ValueError, match="encoder, v0: subgradient neurons"):
         convert(relu_mlp(), [x], recipe="subgradient", encoder="float")
-    with pytest.raises(ValueError, match="correction: expected one of"):
+    with pytest.raises(ValueError, match="correction: expected one of published"):
         convert(relu_mlp(), [x], recipe="parallel", correction="best")
+    with pytest.raises(ValueError, match="correction: expected one of None for signgd neurons, got 'published'"):
+        convert(relu_mlp(), [x], correction="published")
     with pytest.raises(ValueError, match="levels: expected an integer"):
         QCFS(0)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "arguments", "message"),
+    [
+        ("parallel", {"schedule": Exponential()}, r"schedule: expected Uniform\(\), that of parallel neurons"),
+        ("parallel", {"onset_delay": 3}, "onset_delay: expected 4, that of parallel neurons, got 3"),
+        ("integrate_and_fire", {"onset_delay": 4}, "onset_delay: expected 0, that of integrate_and_fire neurons"),
+    ],
+)
+def test_neurons_with_a_timing_of_their_own(recipe, arguments, message):
+    model, x = seeded_model(relu_mlp), images()
+    with pytest.raises(ValueError, match=message):
+        convert(model, [x], timesteps=4, recipe=recipe, **arguments)
+    snn = convert(model, [x], timesteps=4, recipe=recipe)
+    wanted = snn(x)
+    with pytest.raises(ValueError, match=message):
+        snn.set_schedule(**{"schedule": snn.schedule, "timesteps": 4, **arguments})
+    assert torch.equal(snn(x), wanted)
+    snn.set_schedule(snn.schedule, 6)
+    assert snn.onset_delay == (6 if recipe == "parallel" else 0)
 
 
 @torch.no_grad()

@@ -159,9 +159,11 @@ def test_progress_bars_do_not_change_the_result(capsys):
     [
         ({"timesteps": 0}, "timesteps: expected an integer >= 1, got 0"),
         ({"timesteps": 2.0}, "timesteps: expected an integer >= 1, got 2.0"),
+        ({"timesteps": True}, "timesteps: expected an integer >= 1, got True"),
         ({"recipe": "best"}, "recipe: expected one of default, paper"),
+        ({"recipe": ["default"]}, r"recipe: expected one of default, paper.*got \['default'\]"),
         ({"encoder": "poisson"}, "encoder: expected one of direct, float"),
-        ({"scale": -1.0}, "scale: expected 'channel', 'paper' or a positive number"),
+        *(({"scale": s}, "scale: expected 'channel', 'paper' or a positive") for s in (-1.0, True, torch.inf)),
         ({"v0": "half"}, "v0: expected 'mean' or 'zero'"),
     ],
 )

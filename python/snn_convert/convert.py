@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -23,7 +24,7 @@ from .lower import lower
 from .model import SpikingModel
 from .nodes import apart
 from .quantized import own_weights
-from .recipes import Recipe, recipe_named
+from .recipes import Recipe, recipe_named, timing
 from .search import leading_items, search_schedule
 from .trace import as_arguments, export
 
@@ -78,14 +79,12 @@ def convert(
         A :class:`SpikingModel` on the model's device.
 
     Raises:
-        ValueError: ``timesteps`` < 1, ``onset_delay`` < 0, an unknown recipe or override, ``weight_bits`` of another
-            number.
-        TypeError: the model's parameters are not float32.
+        ValueError: ``timesteps`` < 1, ``onset_delay`` < 0, an unknown recipe or override or one that its neurons
+            do not have, ``weight_bits`` of another number.
+        TypeError: the model's parameters are not float32, ``schedule`` is none of :mod:`snn_kernels.schedules`.
         CalibrationError: no calibration data, an item the model refuses, NaN or infinity.
         UnsupportedOperation: an operation with no spiking counterpart; it names the place in the model.
     """
-    if not isinstance(timesteps, int) or timesteps < 1:
-        raise ValueError(f"timesteps: expected an integer >= 1, got {timesteps!r}")
     if weight_bits not in (None, 8):
         raise ValueError(f"weight_bits: expected None or 8, got {weight_bits!r}")
     overrides = {
@@ -94,6 +93,8 @@ def convert(
     }  # fmt: skip
     chosen = replace(recipe_named(recipe), **{key: value for key, value in overrides.items() if value is not None})
     _check(chosen)
+    schedule = Constant(1.0) if chosen.schedule is None else chosen.schedule
+    timesteps, onset_delay = timing(chosen.dynamics, schedule, timesteps, chosen.onset_delay)
     _check_precision(model)
     if isinstance(calibration, (Tensor, Mapping)):
         calibration = [calibration]
@@ -109,8 +110,7 @@ def convert(
         traced = lower(export(model, leading[0]), chosen.substitutes, chosen.normalisation, chosen.dynamics)
         if weight_bits:
             own_weights(traced.network)
-        schedule = chosen.schedule or Constant(1.0)
-        snn = SpikingModel(traced, timesteps, schedule, chosen.encoder, chosen.onset_delay, chosen.dynamics).eval()
+        snn = SpikingModel(traced, timesteps, schedule, chosen.encoder, onset_delay, chosen.dynamics).eval()
     size = len(calibration) if hasattr(calibration, "__len__") else None
     data = itertools.chain(leading, items)
     if chosen.dynamics == "parallel":
@@ -152,14 +152,17 @@ def _check_precision(model: nn.Module) -> None:
 
 def _check(chosen: Recipe) -> None:
     scale = chosen.scale
-    if chosen.encoder not in ENCODERS:
+    if chosen.encoder not in tuple(ENCODERS):
         raise ValueError(f"encoder: expected one of {', '.join(ENCODERS)}; got {chosen.encoder!r}")
-    if scale not in ("channel", "paper") and not (isinstance(scale, (int, float)) and scale > 0):
+    number = isinstance(scale, (int, float)) and not isinstance(scale, bool) and 0 < scale < math.inf
+    if scale not in ("channel", "paper") and not number:
         raise ValueError(f"scale: expected 'channel', 'paper' or a positive number, got {scale!r}")
-    if chosen.correction not in CORRECTIONS:
-        raise ValueError(f"correction: expected one of {', '.join(CORRECTIONS)}; got {chosen.correction!r}")
-    if chosen.dynamics in ("integrate_and_fire", "parallel") and chosen.onset_delay:
-        raise ValueError(f"onset_delay: {chosen.dynamics} neurons have an onset of their own, got {chosen.onset_delay}")
+    corrections = CORRECTIONS if chosen.dynamics == "parallel" else (None,)
+    if chosen.correction not in corrections:
+        expected = ", ".join(map(str, corrections))
+        raise ValueError(
+            f"correction: expected one of {expected} for {chosen.dynamics} neurons, got {chosen.correction!r}"
+        )
     if chosen.dynamics != "signgd" and (chosen.encoder, chosen.v0) != ("direct", "zero"):
         raise ValueError(
             f"encoder, v0: {chosen.dynamics} neurons take 'direct' and 'zero', got {chosen.encoder!r}, {chosen.v0!r}"

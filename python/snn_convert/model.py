@@ -19,6 +19,7 @@ from .early_exit import Decided, check_classes, check_steps, run_until_sure
 from .engine import Engine
 from .nodes import PRECISIONS, apart, population_name
 from .population import Population
+from .recipes import timing
 from .rest import Rest
 from .run import Run, Watch
 from .samples import Samples
@@ -57,8 +58,8 @@ class SpikingModel(nn.Module):
         timesteps: int,
         schedule: Schedule,
         encoder: str,
-        onset_delay: int = 0,
-        dynamics: str = "signgd",
+        onset_delay: int,
+        dynamics: str,
     ):
         super().__init__()
         self.network = traced.network
@@ -87,19 +88,11 @@ class SpikingModel(nn.Module):
         """Use other step sizes, another number of steps or, if it is given, another onset delay.
 
         Raises:
-            TypeError: ``schedule`` is none of :mod:`snn_kernels.schedules`.
-            ValueError: ``timesteps`` is not an integer of at least 1, or ``onset_delay`` of at least 0; ``schedule``
-                has fewer steps.
+            TypeError, ValueError: see :func:`~snn_convert.recipes.timing`; or ``schedule`` has fewer steps.
         """
-        onset_delay = self.onset_delay if onset_delay is None else onset_delay
-        if self.dynamics == "parallel":  # these neurons need the currents of all steps before their first
-            onset_delay = timesteps
-        if not isinstance(onset_delay, int) or onset_delay < 0:
-            raise ValueError(f"onset_delay: expected an integer >= 0, got {onset_delay!r}")
-        if not isinstance(timesteps, int) or timesteps < 1:
-            raise ValueError(f"timesteps: expected an integer >= 1, got {timesteps!r}")
-        if not isinstance(schedule, Schedule):
-            raise TypeError(f"schedule: expected one of snn_kernels.schedules, got {kind(schedule)}")
+        if onset_delay is None and self.dynamics != "parallel":  # whose delay is their number of steps
+            onset_delay = self.onset_delay
+        timesteps, onset_delay = timing(self.dynamics, schedule, timesteps, onset_delay)
         table = schedule.table(timesteps)
         self.register_buffer("eta", table.to(self.eta.device) if "eta" in self._buffers else table, persistent=False)
         self._schedule, self._onset_delay = schedule, onset_delay

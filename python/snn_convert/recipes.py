@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from snn_kernels.checks import kind
 from snn_kernels.schedules import Exponential, Inverse, Schedule, Uniform
 
-__all__ = ["RECIPES", "Recipe", "recipe_named"]
+from .checks import whole
+
+__all__ = ["RECIPES", "Recipe", "recipe_named", "timing"]
 
 
 @dataclass(frozen=True)
@@ -23,12 +26,12 @@ class Recipe:
         normalisation: softmax and layer, group, instance and RMS normalisation as chains of elementwise populations
             (``decomposed``) or as one population each that chases the whole function (``vector``).
         onset_delay: the steps between a population's first step and those of the populations it feeds; with 0 all start
-            together (Oh & Lee).
+            together (Oh & Lee). ``None`` is the neurons' own, see :func:`timing`.
         substitutes: activations that are used in place of others.
         dynamics: the neurons' model: ``signgd``, or for networks of ReLUs and maxima ``subgradient``,
             ``integrate_and_fire`` or ``parallel``.
         correction: how parallel neurons are corrected, see :func:`~snn_convert.corrections.calibrate_corrections`:
-            ``published``, ``unbiased`` or ``none``.
+            ``published``, ``unbiased`` or ``none``; ``None`` for other neurons.
     """
 
     encoder: str
@@ -36,10 +39,10 @@ class Recipe:
     scale: str | float
     v0: str
     normalisation: str = "vector"
-    onset_delay: int = 0
+    onset_delay: int | None = None
     substitutes: dict[str, str] = field(default_factory=dict)
     dynamics: str = "signgd"
-    correction: str = "published"
+    correction: str | None = None
 
 
 RECIPES = {
@@ -58,7 +61,9 @@ RECIPES = {
     "integrate_and_fire": Recipe(
         encoder="direct", schedule=Inverse(1.0), scale="channel", v0="zero", dynamics="integrate_and_fire"
     ),
-    "parallel": Recipe(encoder="direct", schedule=Uniform(), scale="channel", v0="zero", dynamics="parallel"),
+    "parallel": Recipe(
+        encoder="direct", schedule=Uniform(), scale="channel", v0="zero", dynamics="parallel", correction="published"
+    ),
 }
 
 
@@ -68,6 +73,29 @@ def recipe_named(name: str) -> Recipe:
     Raises:
         ValueError: there is none.
     """
-    if name not in RECIPES:
+    if name not in tuple(RECIPES):  # what cannot be hashed either
         raise ValueError(f"recipe: expected one of {', '.join(RECIPES)}; got {name!r}")
     return RECIPES[name]
+
+
+def timing(dynamics: str, schedule: Schedule, timesteps: int, onset_delay: int | None) -> tuple[int, int]:
+    """The number of steps and the onset delay of neurons with these ``dynamics``.
+
+    Integrate-and-fire neurons start together. Parallel ones need the currents of all steps before their first, which
+    makes ``timesteps`` their onset delay, and every step counts alike. For the others ``None`` is 0.
+
+    Raises:
+        TypeError: ``schedule`` is none of :mod:`snn_kernels.schedules`.
+        ValueError: ``timesteps`` is not an integer of at least 1, or ``onset_delay`` of at least 0; the neurons have
+            another onset delay, or other step sizes.
+    """
+    timesteps = whole("timesteps", timesteps, 1)
+    own = {"integrate_and_fire": 0, "parallel": timesteps}.get(dynamics)
+    onset_delay = own or 0 if onset_delay is None else whole("onset_delay", onset_delay, 0)
+    if own not in (None, onset_delay):
+        raise ValueError(f"onset_delay: expected {own}, that of {dynamics} neurons, got {onset_delay}")
+    if not isinstance(schedule, Schedule):
+        raise TypeError(f"schedule: expected one of snn_kernels.schedules, got {kind(schedule)}")
+    if dynamics == "parallel" and not isinstance(schedule, Uniform):
+        raise ValueError(f"schedule: expected Uniform(), that of parallel neurons, got {schedule!r}")
+    return timesteps, onset_delay
