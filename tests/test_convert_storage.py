@@ -173,13 +173,30 @@ def test_a_schedule_of_the_users_own_is_kept_as_its_table(tmp_path):
         loaded.set_schedule(loaded.schedule, 10)
 
 
-def test_an_output_class_that_is_not_known_is_named(saved):
+def with_outputs_of(saved, context):
     def foreign(head):
         leaf = json.loads(head["outputs"])[1]
-        node = {"type": "elsewhere.Output", "context": '["logits"]', "children_spec": [leaf]}
+        node = {"type": "elsewhere.Output", "context": context, "children_spec": [leaf]}
         head["outputs"] = json.dumps([1, node])
 
     rewrite(saved, foreign)
+
+
+def test_an_output_class_that_is_not_known_is_a_dict(saved):
+    wanted = SpikingModel.load(saved)(images())
+    with_outputs_of(saved, '["logits"]')
+    with pytest.warns(UserWarning, match=r"class elsewhere\.Output are dicts") as caught:
+        snn = SpikingModel.load(saved)
+    assert caught[0].filename == __file__
+    assert "elsewhere" not in sys.modules
+    got = snn(images())
+    assert type(got) is dict
+    assert torch.equal(got["logits"], wanted)
+
+
+@pytest.mark.parametrize("context", ["null", '["logits", "more"]', "[3]", "{"])
+def test_an_output_class_without_names_for_its_values_is_named(saved, context):
+    with_outputs_of(saved, context)
     with pytest.raises(ModelFileError, match=r"cnn\.snn: .*elsewhere\.Output.*import the module"):
         SpikingModel.load(saved)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import warnings
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
@@ -59,6 +60,8 @@ def save(snn: SpikingModel, path: str | Path) -> None:
 
 def load(path: str | Path) -> SpikingModel:
     """Read what :func:`save` wrote; the network gives the same bits. It is on the CPU, in evaluation mode.
+
+    Outputs of a class with named fields that nothing has imported yet are dicts of these, with a warning.
 
     Raises:
         OSError: the file cannot be opened.
@@ -146,7 +149,7 @@ def assemble(head: dict[str, Any], tensors: list[Tensor]) -> SpikingModel:
         else:
             module.register_buffer(last, tensor)
     network = fx.GraphModule(root, graph_from_json(head["graph"]))
-    traced = Traced(network, _structure(head["inputs"]), _structure(head["outputs"]))
+    traced = Traced(network, _structure(head["inputs"]), _structure(_with_known_classes(head["outputs"])))
     settings = head["settings"]
     schedule = schedule_from_json(settings["schedule"])
     dynamics = {name: settings[name] for name in ("encoder", "onset_delay", "dynamics")}
@@ -166,6 +169,38 @@ def _structure(text: str) -> pytree.TreeSpec:
             f"its inputs or outputs are of a class that is not known here ({error}): import the module that defines "
             "it before loading"
         ) from error
+
+
+def _with_known_classes(text: str) -> str:
+    """A structure in which mappings of classes that are not known here, such as the outputs of Hugging Face's models
+    before ``transformers`` is imported, are dicts. Nothing is imported because a file names it."""
+    version, structure = json.loads(text)
+    foreign = []
+
+    def known(node: dict[str, Any]) -> dict[str, Any]:
+        name, children = node["type"], [known(child) for child in node["children_spec"]]
+        if name is not None and name not in pytree.SERIALIZED_TYPE_TO_PYTHON_TYPE and _has_keys(node):
+            foreign.append(name)
+            name = "builtins.dict"
+        return {**node, "type": name, "children_spec": children}
+
+    text = json.dumps([version, known(structure)])
+    if foreign:
+        warnings.warn(
+            f"the outputs of class {', '.join(foreign)} are dicts here; they are what they were if the module that "
+            "defines it is imported before loading",
+            stacklevel=5,
+        )
+    return text
+
+
+def _has_keys(node: dict[str, Any]) -> bool:
+    """Whether a class wrote of itself what a dict does: a name for each of its values."""
+    try:
+        keys = json.loads(node["context"])
+    except (TypeError, ValueError):
+        return False
+    return isinstance(keys, list) and [type(key) for key in keys] == [str] * len(node["children_spec"])
 
 
 def schedule_to_json(schedule: schedules.Schedule, timesteps: int) -> dict[str, Any]:
