@@ -159,6 +159,7 @@ X, Y = np.zeros((4, 1, 8, 8), np.float32), np.zeros(4, np.int64)
         ({"images": X, "labels": Y}, "it has images, labels"),
         ({"x": X, "y": Y[:3]}, r"x has shape \(4, 1, 8, 8\), y has 3 samples"),
         ({"x": X, "y": Y.astype(np.float32)}, "y: expected the class of every sample as integers"),
+        ({"x": X, "y": Y.astype(bool)}, "y: expected the class of every sample as integers .* of torch.bool"),
         ({"x": X[:0], "y": Y[:0]}, "y: expected the class of every sample as integers"),
         ({"x": X, "y": Y + 5}, "y: expected classes from 0 to 4, got 5 to 5"),
         ({"x": X[..., :7], "y": Y}, r"input: expected shape \['any', 1, 8, 8\]"),
@@ -180,6 +181,38 @@ def test_arrays_that_do_not_fit(given, capsys, tmp_path, arrays, message):
 )
 def test_options_that_do_not_fit(given, capsys, options, message):
     assert message in refused(given, capsys, "--data", str(given.folder / "data.npz"), *options)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint64, np.int8])
+def test_labels_of_any_integers(given, tmp_path, dtype):
+    np.savez(given.folder / "short.npz", x=given.x.numpy(), y=given.y.numpy().astype(dtype))
+    assert evaluated(given, tmp_path, data="short.npz")["correct"]["9"] == SAMPLES - 5
+
+
+def test_tokens_beyond_the_table(tmp_path, capsys):
+    model = torch.nn.Sequential(torch.nn.Embedding(10, 4), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(20, 3))
+    tokens = torch.arange(40).reshape(8, 5)
+    convert(model, [tokens % 10], timesteps=2, schedule=Exponential(0.3, 0.8)).save(tmp_path / "tokens.snn")
+    np.savez(tmp_path / "data.npz", x=tokens.numpy(), y=np.zeros(8, np.int64))
+    options = ("--data", str(tmp_path / "data.npz"), "--batch", "2")
+    assert "inputs: samples 2 to 3: index out of range" in refused(
+        None, capsys, *options, model=str(tmp_path / "tokens.snn")
+    )
+
+
+def test_an_output_file_in_no_folder_is_refused_before_the_work(given, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli.SpikingModel, "load", lambda path: pytest.fail("work began before the folder was tried"))
+    out = tmp_path / "none" / "out.json"
+    options = ("--data", str(given.folder / "data.npz"), "--json", str(out))
+    assert f"--json: expected a file in a folder that is there, got {out}" in refused(given, capsys, *options)
+
+
+def test_a_failed_write_names_the_users_file_and_keeps_the_table(given, capsys, tmp_path):
+    options = ("--data", str(given.folder / "data.npz"), "--json", str(tmp_path))
+    assert cli.main(["eval", str(given.folder / "cnn.snn"), *options]) == 2
+    captured = capsys.readouterr()
+    assert "86.49%" in captured.out
+    assert f"error: {tmp_path}: Is a directory" in captured.err
 
 
 def test_more_processes_than_gpus(given, capsys, monkeypatch):

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,6 +19,9 @@ import snn_kernels
 
 from . import environment
 from .model import SpikingModel
+
+if TYPE_CHECKING:
+    from .evaluate import Counts
 
 __all__ = ["main"]
 
@@ -82,6 +86,8 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     from . import evaluate
 
     try:
+        if chosen.json is not None and not chosen.json.parent.is_dir():  # said before the work is done
+            raise CommandError(f"--json: expected a file in a folder that is there, got {chosen.json}")
         with evaluate.processes() as (rank, world, device):
             snn = SpikingModel.load(chosen.model).to(device)
             inputs, labels = evaluate.load_data(chosen.data)
@@ -89,17 +95,21 @@ def _evaluate(chosen: argparse.Namespace) -> None:
             console = Console(quiet=rank > 0)
             shown = partial(track, description="evaluating", console=console, transient=True)
             counts = evaluate.count_correct(snn, inputs, labels, steps, chosen.batch, rank, world, shown)
-            if rank == 0 and chosen.json is not None:
-                about = {"model": str(chosen.model), "data": str(chosen.data), "batch": chosen.batch}
-                evaluate.write_json(chosen.json, counts, **about, processes=world)
+        console.print(_accuracies(chosen.model.name, counts))
+        if rank == 0 and chosen.json is not None:
+            about = {"model": str(chosen.model), "data": str(chosen.data), "batch": chosen.batch}
+            evaluate.write_json(chosen.json, counts, **about, processes=world)
     except OSError as error:
         raise CommandError(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from error
     except (ValueError, TypeError) as error:
         raise CommandError(str(error)) from error
-    table = Table("T", "right", "accuracy", title=f"{chosen.model.name}: {counts.samples} samples")
+
+
+def _accuracies(name: str, counts: Counts) -> Table:
+    table = Table("T", "right", "accuracy", title=f"{name}: {counts.samples} samples")
     for step, correct in counts.correct.items():
         table.add_row(str(step), str(correct), f"{counts.accuracy[step]:.2%}")
-    console.print(table)
+    return table
 
 
 def _info(chosen: argparse.Namespace) -> None:

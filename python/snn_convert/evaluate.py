@@ -57,13 +57,14 @@ def load_data(path: Path) -> tuple[dict[str, Tensor], Tensor]:
             f"{path}: expected the arrays {INPUT} (or one an argument, by its name) and {LABELS}; it has {found}"
         )
     labels = arrays.pop(LABELS)
-    if labels.ndim != 1 or labels.is_floating_point() or not len(labels):
+    of_integers = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+    if labels.ndim != 1 or not of_integers or not len(labels):
         form = f"{tuple(labels.shape)} of {labels.dtype}"
         raise DataError(f"{path}: {LABELS}: expected the class of every sample as integers [N], got shape {form}")
     for name, array in arrays.items():
         if array.ndim == 0 or len(array) != len(labels):
             raise DataError(f"{path}: {name} has shape {tuple(array.shape)}, {LABELS} has {len(labels)} samples")
-    return arrays, labels
+    return arrays, labels.long()
 
 
 def _arrays(path: Path) -> dict[str, Tensor]:
@@ -130,7 +131,8 @@ def count_correct(
     counts are integers and are added over all processes; every process returns the sums.
 
     Raises:
-        ValueError: ``batch`` < 1, a step beyond those of ``snn``, inputs that do not fit it, a label that is no class.
+        ValueError: ``batch`` < 1, a step beyond those of ``snn``, inputs that do not fit it, a token or a label beyond
+            those that there are.
         TypeError: inputs of another structure or dtype than the network takes.
     """
     if batch < 1:
@@ -142,7 +144,11 @@ def count_correct(
         given = {name: _as_input(snn, array[part]) for name, array in inputs.items()}
         wanted = labels[part].to(device)
         args, kwargs = ((given[INPUT],), {}) if list(given) == [INPUT] else ((), given)
-        for place, output in enumerate(snn.outputs_at(*args, steps=list(steps), **kwargs)):
+        try:
+            outputs = snn.outputs_at(*args, steps=list(steps), **kwargs)
+        except IndexError as error:  # of an embedding
+            raise ValueError(f"inputs: samples {start} to {start + len(wanted) - 1}: {error}") from error
+        for place, output in enumerate(outputs):
             counts[1 + place] += _right(output, wanted)
         counts[0] += len(wanted)
     if world > 1:
