@@ -130,7 +130,7 @@ def test_structures_tokens_masks_and_tied_weights(tmp_path):
         forms = json.loads(file.read(HEAD))["tensor_forms"]
     assert sum(form["shape"] == [9, 8] for form in forms) == 1
     assert loaded.network.conv.weight.is_contiguous(memory_format=torch.channels_last)
-    with pytest.raises(TypeError, match="inputs: expected the structure"):
+    with pytest.raises(TypeError, match="inputs: expected positional arguments tokens, mask, x; got 1"):
         loaded(tokens)
 
 

@@ -42,8 +42,51 @@ def test_several_inputs_and_structured_outputs():
     torch.testing.assert_close(out["parts"][1], x.sum(1))
     by_name = convert(model, [{"x": x, "y": y}], timesteps=32)
     torch.testing.assert_close(by_name(x=x, y=y)["logits"], wanted["logits"], atol=0.02, rtol=0)
-    with pytest.raises(TypeError, match="inputs: expected the structure"):
-        snn(x)
+    assert torch.equal(by_name(y=y, x=x)["logits"], by_name(x=x, y=y)["logits"])
+    for arguments in (((x,), {"y": y}), ((), {"y": y, "x": x})):
+        assert torch.equal(snn(*arguments[0], **arguments[1])["logits"], out["logits"])
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "message"),
+    [
+        (1, "", "expected positional arguments x, y; got 1 by position"),
+        (3, "", "expected positional arguments x, y; got 3 by position"),
+        (0, "", "expected positional arguments x, y; got none"),
+        (1, "x", "expected positional arguments x, y; got 1 by position and keyword arguments x"),
+        (0, "xz", "expected positional arguments x, y; got keyword arguments x, z"),
+        (2, "z", "expected positional arguments x, y; got 2 by position and keyword arguments z"),
+    ],
+)
+def test_arguments_that_are_not_those_of_the_calibration(args, kwargs, message):
+    x, y = torch.randn(5, 3), torch.randn(5, 2)
+    snn = convert(TwoInputs(), [(x, y)], **QUICK)
+    with pytest.raises(TypeError, match=f"^inputs: {message}$"):
+        snn(*(x, y, y)[:args], **dict.fromkeys(kwargs, x))
+
+
+def test_arguments_by_name_stay_so():
+    x, y = torch.randn(5, 3), torch.randn(5, 2)
+    snn = convert(TwoInputs(), [{"y": y, "x": x}], **QUICK)
+    with pytest.raises(TypeError, match=r"^inputs: expected keyword arguments .*; got 2 by position$"):
+        snn(x, y)
+    with pytest.raises(TypeError, match=r"^inputs: expected keyword arguments .*; got keyword arguments x$"):
+        snn(x=x)
+
+
+class OfPairs(nn.Module):
+    def forward(self, pair, z):
+        return F.relu(pair[0]) + F.relu(pair[1]) + z
+
+
+def test_an_argument_that_is_a_tuple():
+    x = torch.randn(5, 3)
+    snn = convert(OfPairs(), [((x, 2 * x), 3 * x)], **QUICK)
+    assert torch.equal(snn((x, 2 * x), z=3 * x), snn((x, 2 * x), 3 * x))
+    with pytest.raises(TypeError, match="inputs: expected positional arguments number 0, z; got keyword arguments z"):
+        snn(z=x)
+    with pytest.raises(TypeError, match=r"(?s)inputs: expected the structure .* got "):
+        snn((x, x, x), x)
 
 
 def test_one_tensor_for_two_arguments():

@@ -163,7 +163,7 @@ X, Y = np.zeros((4, 1, 8, 8), np.float32), np.zeros(4, np.int64)
         ({"x": X[:0], "y": Y[:0]}, "y: expected the class of every sample as integers"),
         ({"x": X, "y": Y + 5}, "y: expected classes from 0 to 4, got 5 to 5"),
         ({"x": X[..., :7], "y": Y}, r"input: expected shape \['any', 1, 8, 8\]"),
-        ({"x": X, "z": X, "y": Y}, "inputs: expected the structure"),
+        ({"x": X, "z": X, "y": Y}, "inputs: expected positional arguments input; got keyword"),
         ({"x": X.astype(object), "y": Y}, "cannot be read: Object arrays cannot be loaded"),
     ],
 )

@@ -15,6 +15,7 @@ from snn_kernels.checks import kind
 from snn_kernels.schedules import Schedule
 
 from . import storage
+from .arguments import as_calibrated
 from .early_exit import Decided, check_classes, check_steps, run_until_sure
 from .engine import Engine
 from .nodes import PRECISIONS, apart, population_name
@@ -290,14 +291,15 @@ class SpikingModel(nn.Module):
         return self
 
     def flat_inputs(self, args: tuple, kwargs: dict) -> list[Any]:
-        """The leaves of the ANN's arguments.
+        """The leaves of the ANN's arguments, of which those it was calibrated with by position may come by name.
 
         Raises:
             TypeError: they are not structured as the ANN's were, or of another dtype.
             ValueError: a tensor of another shape, apart from the batch, or on another device; or an argument that is no
                 tensor, whose value the network was traced with, has another.
         """
-        leaves, spec = pytree.tree_flatten((args, kwargs))
+        names = [node.target for node in self.engine.inputs]
+        leaves, spec = pytree.tree_flatten(as_calibrated(args, kwargs, self.input_spec, names))
         if spec != self.input_spec:
             raise TypeError(f"inputs: expected the structure {self.input_spec}, got {spec}")
         for node, leaf in zip(self.engine.inputs, leaves):
