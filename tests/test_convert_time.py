@@ -267,6 +267,9 @@ def test_one_step_at_a_time_comes_to_the_same(name, delay):
     for early in (run.step, lambda: run.advance_to(snn.latency + 1), lambda: run.advance_to(3)):
         with pytest.raises(ValueError, match=f"step: expected an integer from {snn.latency} to latency={snn.latency}"):
             early()
+    for step in (2.5, "4", None):
+        with pytest.raises(ValueError, match=f"expected an integer from 0 to latency={snn.latency}, got {step!r}"):
+            snn.start(x).advance_to(step)
 
 
 @pytest.mark.parametrize("delay", [0, 3, 12])
@@ -439,6 +442,7 @@ def test_run_until_on_another_structure():
         ({"confidence": 1.2}, "confidence: expected a probability above 0 and up to 1, got 1.2"),
         ({"confidence": 0.9, "steps": [0]}, r"steps: expected integers from 1 to latency=4, got \[0\]"),
         ({"confidence": 0.9, "steps": [5]}, r"steps: expected integers from 1 to latency=4, got \[5\]"),
+        ({"confidence": 0.9, "steps": 3}, r"steps: expected integers from 1 to latency=4, got 3"),
     ],
 )
 def test_run_until_with_arguments_that_do_not_fit(arguments, message):

@@ -6,6 +6,7 @@ import copy
 import pickle
 from collections import UserDict
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -138,7 +139,8 @@ def test_outputs_at_any_steps_in_any_order():
     assert torch.equal(nine, again)
     assert torch.equal(last, snn(x))
     assert not torch.equal(one, nine)
-    for steps in ([], [0], [21], [1.5]):
+    assert len(snn.outputs_at(x, steps=torch.tensor([4, 8]))) == 2
+    for steps in ([], [0], [21], [1.5], [True], 8, torch.tensor(8), None):
         with pytest.raises(ValueError, match=r"steps: expected integers from 1 to timesteps=20"):
             snn.outputs_at(x, steps=steps)
 
@@ -215,10 +217,23 @@ def test_arguments_that_do_not_fit(arguments, message):
         convert(gelu_mlp(), [images()], **arguments)
 
 
+def test_a_number_of_steps_may_be_of_numpy():
+    assert convert(gelu_mlp(), [images()], timesteps=np.int64(3), onset_delay=np.int64(2)).latency == 5
+
+
+@pytest.mark.parametrize("model", [F.relu, nn.Linear, None])
+def test_what_is_no_model(model):
+    with pytest.raises(TypeError, match=r"model: expected an nn\.Module, got "):
+        convert(model, [images()], **QUICK)
+
+
 @pytest.mark.parametrize(
     ("calibration", "message"),
     [
         ([], "expected at least one model input"),
+        (3, "expected an iterable of model inputs, got 3"),
+        ([images()[:0]], r"expected samples in every item, got a tensor \(0, 1, 8, 8\)"),
+        ([images(), images()[:0]], r"expected samples in every item, got a tensor \(0, 1, 8, 8\)"),
         ([torch.randn(2, 63)], "the model refuses its first item"),
         ([images(), torch.randn(2, 63)], "the model refuses item 1"),
         ([images(), images() * torch.nan], "item 1 holds NaN or infinity"),
@@ -316,6 +331,17 @@ def test_firing_rates():
     rates = snn.firing_rates(images())
     assert list(rates) == [name for name, _ in snn.populations()]
     assert all(0.2 < rate < 0.8 for rate in rates.values())  # an estimate that has arrived goes up and down in turn
+
+
+@pytest.mark.parametrize("delay", [0, 3])
+def test_an_empty_batch(delay):
+    snn = convert(pooled_cnn(), [images()], **QUICK, onset_delay=delay)
+    empty = images()[:0]
+    assert snn(empty).shape == (0, *snn(images()).shape[1:])
+    assert all(train.shape[0] == 0 for train in snn.spikes(empty).values())
+    for share in (snn.firing_rates, snn.profile):
+        with pytest.raises(ValueError, match="inputs: expected at least one sample, got none"):
+            share(empty)
 
 
 @pytest.mark.parametrize("delay", [0, 3, 13])

@@ -81,7 +81,8 @@ def convert(
     Raises:
         ValueError: ``timesteps`` < 1, ``onset_delay`` < 0, an unknown recipe or override or one that its neurons
             do not have, ``weight_bits`` of another number.
-        TypeError: the model's parameters are not float32, ``schedule`` is none of :mod:`snn_kernels.schedules`.
+        TypeError: the model is no module or of other parameters than float32, or ``schedule`` is none of
+            :mod:`snn_kernels.schedules`.
         CalibrationError: no calibration data, an item the model refuses, NaN or infinity.
         UnsupportedOperation: an operation with no spiking counterpart; it names the place in the model.
     """
@@ -95,10 +96,13 @@ def convert(
     _check(chosen)
     schedule = Constant(1.0) if chosen.schedule is None else chosen.schedule
     timesteps, onset_delay = timing(chosen.dynamics, schedule, timesteps, chosen.onset_delay)
-    _check_precision(model)
+    _check_model(model)
     if isinstance(calibration, (Tensor, Mapping)):
         calibration = [calibration]
-    items = iter(calibration)
+    try:
+        items = iter(calibration)
+    except TypeError:
+        raise CalibrationError(f"calibration: expected an iterable of model inputs, got {calibration!r}") from None
     leading = leading_items(items)
     if not leading:
         raise CalibrationError("calibration: expected at least one model input, got none")
@@ -141,7 +145,9 @@ def _round_weights(snn: SpikingModel) -> None:
     snn.engine.round_weights(snn.engine.start(inputs, lambda population, x: population(*x)))
 
 
-def _check_precision(model: nn.Module) -> None:
+def _check_model(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: expected an nn.Module, got {type(model).__name__} {model!r}")
     for name, parameter in model.named_parameters():
         if parameter.is_floating_point() and parameter.dtype != torch.float32:
             raise TypeError(

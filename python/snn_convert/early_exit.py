@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
+from .checks import steps_up_to
 from .run import CHUNK
 
 if TYPE_CHECKING:
@@ -33,9 +34,7 @@ def check_steps(model: SpikingModel, steps: Sequence[int] | None) -> list[int]:
     """
     if steps is None:  # what the output is before the last population starts says nothing of the input
         return [*range(model.latency - model.timesteps + CHUNK, model.latency, CHUNK), model.latency]
-    if any(not isinstance(step, int) or not 1 <= step <= model.latency for step in steps):
-        raise ValueError(f"steps: expected integers from 1 to latency={model.latency}, got {list(steps)}")
-    return sorted({*steps, model.latency})
+    return sorted({*steps_up_to(model.latency, "latency", steps), model.latency})
 
 
 def check_classes(model: SpikingModel) -> None:

@@ -16,6 +16,7 @@ from snn_kernels.schedules import Schedule
 
 from . import storage
 from .arguments import as_calibrated
+from .checks import steps_up_to
 from .early_exit import Decided, check_classes, check_steps, run_until_sure
 from .engine import Engine
 from .nodes import PRECISIONS, apart, population_name
@@ -23,7 +24,7 @@ from .population import Population
 from .recipes import timing
 from .rest import Rest
 from .run import Run, Watch
-from .samples import Samples
+from .samples import Samples, count_samples
 from .staggered import StaggeredRun
 from .summary import summary
 from .trace import Traced
@@ -175,9 +176,7 @@ class SpikingModel(nn.Module):
             ValueError: a step is not between 1 and :attr:`latency`, which is :attr:`timesteps` without an onset delay.
             TypeError: the inputs are not structured as the ANN's were.
         """
-        if not steps or any(not isinstance(step, int) or not 1 <= step <= self.latency for step in steps):
-            last = f"latency={self.latency}" if self.onset_delay else f"timesteps={self.timesteps}"
-            raise ValueError(f"steps: expected integers from 1 to {last}, got {list(steps)}")
+        steps = steps_up_to(self.latency, "latency" if self.onset_delay else "timesteps", steps)
         outputs = {}
         run = self._run(self.flat_inputs(args, kwargs))
         for step in sorted(set(steps)):
@@ -187,7 +186,14 @@ class SpikingModel(nn.Module):
 
     @apart()
     def firing_rates(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """The share of steps at which the neurons of each population fire."""
+        """The share of steps at which the neurons of each population fire.
+
+        Raises:
+            ValueError: the batch is empty; also, with ``TypeError``, the inputs do not fit the network.
+        """
+        leaves = self.flat_inputs(args, kwargs)
+        if not count_samples(leaves):
+            raise ValueError("inputs: expected at least one sample, got none")
         fired: dict[str, Tensor] = {}
         neurons: dict[str, int] = {}
 
@@ -195,7 +201,7 @@ class SpikingModel(nn.Module):
             name = population_name(node)
             fired[name], neurons[name] = fired.get(name, 0) + train.count(), train.shape.numel()
 
-        self._run(self.flat_inputs(args, kwargs), count).advance_to(self.latency)
+        self._run(leaves, count).advance_to(self.latency)
         return {name: count.item() / (neurons[name] * self.timesteps) for name, count in fired.items()}
 
     @apart()

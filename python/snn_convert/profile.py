@@ -21,6 +21,7 @@ from .files import replacing
 from .nodes import apart, population_name
 from .packed import Emission, Product
 from .run import Run
+from .samples import count_samples
 from .staggered import StaggeredRun
 from .synapses import Work, feeders, work_of_synapses
 
@@ -230,13 +231,15 @@ def profile(snn: SpikingModel, *args: Any, **kwargs: Any) -> Profile:
         TypeError, ValueError: the inputs do not fit the network.
     """
     engine, inputs = snn.engine, snn.flat_inputs(args, kwargs)
+    samples = count_samples(inputs)
+    if not samples:
+        raise ValueError("inputs: expected at least one sample, got none")
     run = (CountingStaggeredRun if snn.onset_delay else CountingRun)(snn, inputs)
     run.advance_to(snn.latency)
     values = engine.start(inputs, lambda population, x: population(*x))
     # A window that opens when its input is complete finds analog values that stay as they are.
     evaluations = 1 if snn.onset_delay >= snn.timesteps else snn.timesteps
     work = work_of_synapses(engine, values, run.fired, evaluations)
-    samples = next((len(leaf) for leaf in inputs if isinstance(leaf, Tensor) and leaf.ndim), 1)
     return Profile(snn.timesteps, samples, tuple(_rows(snn, run, work, samples)))
 
 

@@ -12,10 +12,12 @@ from torch.utils import _pytree as pytree
 
 from snn_kernels import SpikeTrain
 
+from .checks import whole
 from .encoders import encode, float_ramp
 from .engine import Kind
 from .nodes import apart
 from .packed import Current, Emission, Ramp
+from .samples import count_samples
 
 if TYPE_CHECKING:
     from .model import SpikingModel
@@ -75,12 +77,9 @@ class Run:
         """Make the steps up to ``step``.
 
         Raises:
-            ValueError: ``step`` lies before those made or beyond the latency.
+            ValueError: ``step`` is no integer, lies before those made or beyond the latency.
         """
-        if not self.done <= step <= self.model.latency:
-            raise ValueError(
-                f"step: expected an integer from {self.done} to latency={self.model.latency}, got {step!r}"
-            )
+        step = whole("step", step, self.done, self.model.latency, "latency")
         while self.done < step:
             self.done = self._advance_towards(step)
 
@@ -91,8 +90,7 @@ class Run:
 
     def _advance_towards(self, step: int) -> int:
         """Carry some steps through the network, up to ``step`` at most; returns the step they end with."""
-        samples = max((len(leaf) for leaf in self.inputs if isinstance(leaf, Tensor) and leaf.ndim), default=1)
-        eta = self.model.eta[self.done : min(step, self.done + steps_together(samples))]
+        eta = self.model.eta[self.done : min(step, self.done + steps_together(count_samples(self.inputs)))]
         self.engine.run_steps(self.values, partial(self._advance, eta), len(eta))
         return self.done + len(eta)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,7 @@ from .engine import Engine
 from .nodes import apart
 from .vector_population import VectorPopulation
 
-__all__ = ["Samples", "at_both", "sample_dims"]
+__all__ = ["Samples", "at_both", "count_samples", "sample_dims"]
 
 BATCHES = (1, 3)  # two numbers of samples, to see which dimensions hold them
 
@@ -27,6 +27,11 @@ def sample_dims(one: Sequence[int], more: Sequence[int]) -> list[int] | None:
         return None
     dims = [d for d, sizes in enumerate(zip(one, more)) if sizes == BATCHES]
     return dims if all(d in dims or one[d] == more[d] for d in range(len(one))) else None
+
+
+def count_samples(leaves: Iterable[Any]) -> int:
+    """How many samples the tensors among ``leaves`` hold; 1 if none has dimensions."""
+    return max((len(leaf) for leaf in leaves if isinstance(leaf, Tensor) and leaf.ndim), default=1)
 
 
 def at_both(engine: Engine, device: torch.device) -> tuple[dict[fx.Node, Any], dict[fx.Node, Any]]:

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from snn_kernels.schedules import Exponential
 
 from .model import SpikingModel
+from .samples import count_samples
 from .trace import as_arguments
 
 __all__ = ["candidates", "search_schedule"]
@@ -112,8 +113,7 @@ def squared_error(output: Any, target: Any, mask: Tensor | None = None) -> Tenso
 
 
 def _batch(item: Any) -> int:
-    leaves = pytree.tree_leaves(as_arguments(item))
-    return max((len(leaf) for leaf in leaves if isinstance(leaf, Tensor) and leaf.ndim), default=1)
+    return count_samples(pytree.tree_leaves(as_arguments(item)))
 
 
 def _cut(arguments: tuple[tuple, dict], samples: int) -> tuple[tuple, dict]:

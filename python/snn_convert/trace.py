@@ -56,16 +56,23 @@ def _without_warnings_of_torch() -> Iterator[None]:
 
 
 def as_arguments(sample: Any) -> tuple[tuple, dict]:
-    """A calibration item as ``(args, kwargs)``: a tensor, a tuple of arguments or a mapping of keyword arguments."""
+    """A calibration item as ``(args, kwargs)``: a tensor, a tuple of arguments or a mapping of keyword arguments.
+
+    Raises:
+        CalibrationError: it is none of these, or holds no sample.
+    """
     if isinstance(sample, Tensor):
-        return (sample,), {}
-    if isinstance(sample, (tuple, list)):
-        return tuple(sample), {}
-    if isinstance(sample, Mapping):
-        return (), dict(sample)
-    raise CalibrationError(
-        f"calibration: expected tensors, tuples of arguments or dicts of keyword arguments, got {type(sample).__name__}"
-    )
+        sample = (sample,)
+    if not isinstance(sample, (tuple, list, Mapping)):
+        raise CalibrationError(
+            "calibration: expected tensors, tuples of arguments or dicts of keyword arguments, got "
+            f"{type(sample).__name__}"
+        )
+    args, kwargs = ((), dict(sample)) if isinstance(sample, Mapping) else (tuple(sample), {})
+    for leaf in pytree.tree_leaves((args, kwargs)):
+        if isinstance(leaf, Tensor) and leaf.ndim and not len(leaf):
+            raise CalibrationError(f"calibration: expected samples in every item, got a tensor {tuple(leaf.shape)}")
+    return args, kwargs
 
 
 @contextmanager
