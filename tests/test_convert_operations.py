@@ -137,6 +137,7 @@ COMPOSED = {
     "powers of 2 and 3": lambda x: torch.exp2(x) + 3**x,
     "logarithms": lambda x: torch.log2(x.abs() + 1) + torch.log10(x.abs() + 1),
     "clamp between tensors": lambda x: torch.clamp(x, torch.linspace(-1, 0, 12), torch.linspace(0.1, 1, 12)),
+    "attention of one tensor": lambda x: F.scaled_dot_product_attention(*3 * [x.reshape(MATRICES)]).flatten(1),
     "max pool of volumes": lambda x: F.max_pool3d(x.reshape(-1, 1, 2, 2, 3), (1, 2, 2), (1, 1, 1)).flatten(1),
 }
 
