@@ -314,6 +314,61 @@ def test_an_operation_with_an_unsupported_form():
         convert(nn.Sequential(nn.Linear(4, 4), Softplus()), [torch.randn(3, 4)], **QUICK)
 
 
+class Odd(nn.Module):
+    """A function that is none of its input alone."""
+
+    def __init__(self, odd):
+        super().__init__()
+        self.layer, self.odd = nn.Linear(4, 4), odd
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        return F.relu(self.odd(self, self.layer(x)))
+
+
+def counted(model, x):
+    model.calls += 1
+    return x * model.calls
+
+
+def observed(model, x):
+    model.calls.copy_(x.mean())
+    return x
+
+
+@pytest.mark.parametrize(
+    ("odd", "message"),
+    [
+        (lambda model, x: x + torch.rand(x.shape[0], 4), r"aten\.rand\.default at .*random"),
+        (lambda model, x: x * torch.randn_like(model.layer.bias), r"aten\.randn_like\.default at .*random"),
+        (lambda model, x: F.dropout(x, 0.5), r"aten\.(native_)?dropout\.default at .*random"),
+        (lambda model, x: F.scaled_dot_product_attention(*3 * [x[:, None]], dropout_p=0.5), "dot_product.*random"),
+        (counted, r"aten\.add\.Tensor at .*: it is written to 'calls'"),
+        (observed, r"it is written to 'calls'"),
+        (lambda model, x: x.add_(model.calls.add_(1)), r"it is written to 'calls'"),
+    ],
+)
+def test_what_changes_from_call_to_call(odd, message):
+    model = Odd(odd)
+    with pytest.raises(UnsupportedOperation, match=f"(?s){message}"):
+        convert(model, [torch.randn(3, 4)], **QUICK)
+    assert model.calls == 0
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        lambda model, x: F.dropout(x, 0.5, model.training),
+        lambda model, x: F.alpha_dropout(x, 0.5, model.training),
+        lambda model, x: F.scaled_dot_product_attention(*3 * [x.reshape(-1, 2, 2)]),
+    ],
+)
+def test_what_is_random_in_training_alone(odd):
+    model, x = Odd(odd), torch.randn(3, 4)
+    snn = convert(model, [x], **QUICK)
+    torch.testing.assert_close(snn.network(x)[0], model.eval()(x))
+
+
 class Branching(nn.Module):
     def forward(self, x):
         return x.relu() if x.sum() > 0 else x

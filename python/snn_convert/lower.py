@@ -20,7 +20,7 @@ from .folding import fold_factor
 from .population import Population
 from .rectifiers import DYNAMICS
 from .rewrites_rectifiers import HINT, rectified
-from .rules import AFFINE, ASSERTIONS, BINARY, LEARNED, SHAPE_ONLY, TRANSPARENT, UNARY, passes_on
+from .rules import AFFINE, ASSERTIONS, BINARY, LEARNED, SHAPE_ONLY, TRANSPARENT, UNARY, draws, passes_on
 from .trace import Traced
 from .vector_population import VECTOR_FUNCTIONS, VectorPopulation
 
@@ -103,6 +103,11 @@ class Lowering:
 
     def _lower(self, node: fx.Node) -> None:
         target = node.target
+        if draws(node):
+            raise UnsupportedOperation(node, "it draws random numbers, other ones at every call")
+        if target is torch.ops.aten.copy_.default:
+            changed = f"it is written to {node.args[0].target!r}, an input or a buffer; a converted network leaves them"
+            raise UnsupportedOperation(node.args[1], changed)
         if target in ASSERTIONS:
             return self.graph.erase_node(node)
         if target in SHAPE_ONLY:

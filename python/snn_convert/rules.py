@@ -24,6 +24,7 @@ __all__ = [
     "TRANSPARENT",
     "UNARY",
     "argument",
+    "draws",
     "einsum_of_two",
     "is_additive",
     "passes_on",
@@ -139,6 +140,16 @@ TRANSPARENT = {
     aten.native_dropout.default,
     aten.alpha_dropout.default,
 }
+
+
+def draws(node: fx.Node) -> bool:
+    """Whether ``node`` gives random numbers: dropout and attention do so in training alone."""
+    if torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
+        return False
+    places = enumerate(node.target._schema.arguments)
+    found = {known.name: argument(node, i, known.name, known.default_value) for i, known in places}
+    chance = found.get("p", found.get("dropout_p", 1.0))
+    return chance != 0 and found.get("train", found.get("training", True)) is not False
 
 
 def passes_on(node: fx.Node) -> bool:

@@ -94,7 +94,7 @@ def refusal(item: Any, error: Exception) -> str:
 
 
 def export(model: nn.Module, sample: Any) -> torch.export.ExportedProgram:
-    """Export ``model`` in eval mode with dimension 0 of every input tensor dynamic.
+    """Export ``model`` in eval mode with dimension 0 of every input tensor dynamic. Its buffers are left as they are.
 
     Raises:
         CalibrationError: ``sample`` is not something the model takes.
@@ -105,7 +105,7 @@ def export(model: nn.Module, sample: Any) -> torch.export.ExportedProgram:
     shapes = pytree.tree_map(_dynamic_batch, {**_by_name(model, args), **kwargs} if kwargs else args)
     with evaluation_mode(model), torch.no_grad():
         try:
-            model(*args, **kwargs)
+            torch.func.functional_call(model, {k: b.clone() for k, b in model.named_buffers()}, args, kwargs)
         except Exception as error:
             raise CalibrationError(
                 f"calibration: the model refuses its first item: {refusal(sample, error)}"
