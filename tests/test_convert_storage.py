@@ -342,6 +342,18 @@ def test_a_state_brings_its_onset_delay(delay):
     assert torch.equal(other(images()), snn(images()))
 
 
+def test_networks_of_inference_mode_take_a_state(tmp_path):
+    with torch.inference_mode():
+        model, x = MODELS["residual"]().eval(), images()
+        snn = convert(model, [x], timesteps=9, schedule=Exponential(0.3, 0.8))
+        snn.save(tmp_path / "model.snn")
+        networks = [snn, SpikingModel.load(tmp_path / "model.snn"), copy.deepcopy(snn)]
+    state = converted("residual").state_dict()
+    for network in networks:
+        network.load_state_dict(state)
+        assert torch.equal(network(images()), converted("residual")(images()))
+
+
 def test_a_copy_is_independent(snn):
     wanted = snn(images())
     twin = copy.deepcopy(snn)

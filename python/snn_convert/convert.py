@@ -26,6 +26,7 @@ from .nodes import apart
 from .quantized import own_weights
 from .recipes import Recipe, recipe_named, timing
 from .search import leading_items, search_schedule
+from .storage import copy_of
 from .trace import as_arguments, export
 
 __all__ = ["convert"]
@@ -131,7 +132,7 @@ def convert(
         calibrate_corrections(snn, data, chosen.correction, lambda updates: shown(updates, "calibrating corrections"))
     if chosen.schedule is None:
         search_schedule(snn, leading, lambda candidates: shown(candidates, "choosing step sizes"))
-    return snn
+    return copy_of(snn) if torch.is_inference_mode_enabled() else snn  # whose tensors no state could be loaded into
 
 
 def _device_of(item: Any) -> torch.device:

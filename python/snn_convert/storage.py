@@ -58,6 +58,7 @@ def save(snn: SpikingModel, path: str | Path) -> None:
             file.writestr(f"tensors/{place}", _raw(tensor))
 
 
+@torch.inference_mode(False)  # whose tensors no state can be loaded into
 def load(path: str | Path) -> SpikingModel:
     """Read what :func:`save` wrote; the network gives the same bits. It is on the CPU, in evaluation mode.
 
@@ -83,8 +84,9 @@ def load(path: str | Path) -> SpikingModel:
         raise ModelFileError(f"{path}: a converted network that cannot be read: {error}") from error
 
 
+@torch.inference_mode(False)
 def copy_of(snn: SpikingModel) -> SpikingModel:
-    """An independent copy."""
+    """An independent copy, of tensors that can be written to."""
     head, tensors = describe(snn)
     return assemble(head, [tensor.clone() for tensor in tensors]).train(snn.training)
 
@@ -189,7 +191,7 @@ def _with_known_classes(text: str) -> str:
         warnings.warn(
             f"the outputs of class {', '.join(foreign)} are dicts here; they are what they were if the module that "
             "defines it is imported before loading",
-            stacklevel=5,
+            stacklevel=6,
         )
     return text
 
