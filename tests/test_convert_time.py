@@ -258,6 +258,7 @@ def test_one_step_at_a_time_comes_to_the_same(name, delay):
     x = images()
     steps = [1, 7, 12, snn.latency]
     run, seen = snn.start(x), {}
+    assert repr(run) == f"{type(run).__name__}(0 of {snn.latency} steps, samples: {len(x)})"
     for _ in range(snn.latency):
         run.step()
         seen[run.done] = run.output()

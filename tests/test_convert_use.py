@@ -262,10 +262,13 @@ def test_models_of_another_precision(dtype):
         convert(gelu_mlp().to(dtype), [images().to(dtype)], **QUICK)
 
 
-def test_pickles():
+@pytest.mark.parametrize("training", [False, True])
+def test_pickles(training):
     model, x = gelu_mlp(), images()
-    snn = convert(model, [x], **QUICK)
-    assert torch.equal(pickle.loads(pickle.dumps(snn))(x), snn(x))
+    snn = convert(model, [x], **QUICK).train(training)
+    twin = pickle.loads(pickle.dumps(snn))
+    assert torch.equal(twin(x), snn(x))
+    assert all(module.training is training for module in (*twin.modules(), *copy.deepcopy(snn).modules()))
 
 
 def test_an_activation_that_overflows_in_calibration():

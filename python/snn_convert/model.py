@@ -206,7 +206,12 @@ class SpikingModel(nn.Module):
 
     @apart()
     def spikes(self, *args: Any, **kwargs: Any) -> dict[str, SpikeTrain]:
-        """The train of each population, :attr:`timesteps` of ``[B, *]``."""
+        """The train of each population, :attr:`timesteps` of ``[B, *]``.
+
+        A population is called by the path of its module, with ``_`` for the dots, and from the second of a module on by
+        their number: ``3_2``. Max pooling is a tree of maxima of two, a population a level; where one has several of
+        a window, they lie along a dimension before the channels, as in ``[B, 2, C, H, W]``.
+        """
         pieces: dict[str, list[SpikeTrain]] = {}
         run = self._run(
             self.flat_inputs(args, kwargs), lambda n, train: pieces.setdefault(population_name(n), []).append(train)
@@ -277,7 +282,7 @@ class SpikingModel(nn.Module):
         return summary(self)
 
     def __reduce__(self) -> tuple:
-        return storage.assemble, storage.describe(self)
+        return storage.assemble, (*storage.describe(self), self.training)
 
     def __deepcopy__(self, memo: dict) -> SpikingModel:
         return storage.copy_of(self)

@@ -64,6 +64,10 @@ class Run:
                 self.state[node] = population.begin(x, self.offsets.get(node, population.offsets))
         self.values = {node: v for node, v in values.items() if self.engine.kinds[node] in (Kind.FIXED, Kind.STATIC)}
 
+    def __repr__(self) -> str:
+        samples = count_samples(self.inputs)
+        return f"{type(self).__name__}({self.done} of {self.model.latency} steps, samples: {samples})"
+
     def step(self) -> None:
         """Make one time-step.
 

@@ -88,7 +88,7 @@ def load(path: str | Path) -> SpikingModel:
 def copy_of(snn: SpikingModel) -> SpikingModel:
     """An independent copy, of tensors that can be written to."""
     head, tensors = describe(snn)
-    return assemble(head, [tensor.clone() for tensor in tensors]).train(snn.training)
+    return assemble(head, [tensor.clone() for tensor in tensors], snn.training)
 
 
 def _head(file: zipfile.ZipFile, path: str | Path) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def describe(snn: SpikingModel) -> tuple[dict[str, Any], list[Tensor]]:
     return head, tensors
 
 
-def assemble(head: dict[str, Any], tensors: list[Tensor]) -> SpikingModel:
+def assemble(head: dict[str, Any], tensors: list[Tensor], training: bool = False) -> SpikingModel:
     """The network that :func:`describe` took apart."""
     from .model import SpikingModel
 
@@ -155,7 +155,7 @@ def assemble(head: dict[str, Any], tensors: list[Tensor]) -> SpikingModel:
     settings = head["settings"]
     schedule = schedule_from_json(settings["schedule"])
     dynamics = {name: settings[name] for name in ("encoder", "onset_delay", "dynamics")}
-    snn = SpikingModel(traced, settings["timesteps"], schedule, **dynamics).eval()
+    snn = SpikingModel(traced, settings["timesteps"], schedule, **dynamics).train(training)
     snn.engine.precision = constant(head["precision"], torch.dtype)
     snn.set_extra_state(settings)
     snn.eta = snn.eta.to(tensors[0].device if tensors else "cpu")

@@ -99,7 +99,7 @@ def export(model: nn.Module, sample: Any) -> torch.export.ExportedProgram:
     Raises:
         CalibrationError: ``sample`` is not something the model takes.
         ValueError: the model fixes its batch size.
-            Exception: torch.export's own, with a hint, when it cannot trace the model.
+        Exception: torch.export's own, with a hint, when it cannot trace the model.
     """
     args, kwargs = pytree.tree_map_only(Tensor, _two_samples, as_arguments(sample))
     shapes = pytree.tree_map(_dynamic_batch, {**_by_name(model, args), **kwargs} if kwargs else args)
