@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import fx
 
-__all__ = ["channel_dims", "sample_dims"]
+__all__ = ["batch_dims", "channel_dims"]
 
 aten = torch.ops.aten
 
@@ -36,7 +36,7 @@ def channel_dims(
     """
     if node not in known:
         ndim = len(_shape(node))
-        samples = sample_dims(node)
+        samples = batch_dims(node)
         dims = (d % ndim for d in _dims(node, ndim, lambda source: channel_dims(source, of_population, known)))
         if node.op == "call_module":
             dims = of_population(node)
@@ -44,7 +44,7 @@ def channel_dims(
     return known[node]
 
 
-def sample_dims(node: fx.Node) -> set[int]:
+def batch_dims(node: fx.Node) -> set[int]:
     """The dimensions whose size changes with the batch."""
     return {d for d, size in enumerate(_shape(node)) if not isinstance(size, int)}
 

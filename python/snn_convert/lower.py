@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from snn_kernels.activations import ActivationSpec
 
 from . import rewrites
-from .channels import channel_dims, sample_dims
+from .channels import batch_dims, channel_dims
 from .errors import UnsupportedOperation, WithoutRule
 from .folding import fold_factor
 from .population import Population
@@ -196,7 +196,7 @@ class Lowering:
         with self.graph.inserting_before(like):
             node = self.graph.call_module(path, inputs)
         self._adopt(node, like, value, *inputs)
-        samples, ndim = sample_dims(node), node.meta["val"].ndim
+        samples, ndim = batch_dims(node), node.meta["val"].ndim
         population.batch_dim = min(samples, default=0)
         population.channel_dims = tuple(sorted({d % ndim for d in population.channel_dims} - samples))
         return node

@@ -19,15 +19,12 @@ class Timeline:
 
     Attributes:
         onsets: a population's first step.
-        latency: the step at which the last population is through, and with it the output.
     """
 
     def __init__(self, engine: Engine, timesteps: int, delay: int):
         self.timesteps = timesteps
         self.onsets = {node: delay * depth for node, depth in engine.depths.items()}
-        self.latency = timesteps + max(self.onsets.values(), default=0)
-        turns = {onset + edge for onset in self.onsets.values() for edge in (0, timesteps)}
-        self._turns = sorted(turns)
+        self._turns = sorted({onset + edge for onset in (0, *self.onsets.values()) for edge in (0, timesteps)})
         self._served = self._onsets_served(engine)
         self._of_output = engine.of_output
 
@@ -43,8 +40,7 @@ class Timeline:
 
     def next_turn(self, step: int) -> int:
         """The first step after ``step`` at which a window opens or closes."""
-        place = bisect_right(self._turns, step)
-        return self._turns[place] if place < len(self._turns) else self.latency
+        return self._turns[bisect_right(self._turns, step)]
 
     def is_open(self, population: fx.Node, step: int) -> bool:
         """Whether ``population`` makes the step that follows ``step`` steps of the network."""
