@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -28,16 +30,70 @@ class Buffers(nn.Module):
         return self.last(self.function(self, self.first(x)))
 
 
-def error_of(model: nn.Module, **options) -> tuple[float, nn.Module]:
-    """Relative, where every population's input is complete when it starts."""
+def error_of(model: nn.Module, delay: int = T, timesteps: int = T, **options) -> tuple[float, nn.Module]:
+    """Relative; by default every population's input is complete when it starts."""
     torch.manual_seed(0)
     x = torch.randn(24, 6)
     model(x)  # gives lazy layers their shapes
-    snn = convert(model.eval(), [x], timesteps=T, onset_delay=T, schedule=Exponential(0.6, 0.5), **options)
+    schedule = Exponential(0.6, 0.5) if delay else Exponential(0.3, 0.93)
+    snn = convert(model.eval(), [x], timesteps=timesteps, onset_delay=delay, schedule=schedule, **options)
     with torch.no_grad():
         wanted = model(x)
         torch.testing.assert_close(snn.network(x)[0], wanted, rtol=1e-4, atol=1e-4)
         return ((snn(x) - wanted).norm() / wanted.norm()).item(), snn
+
+
+def test_one_value_for_both_inputs_of_neurons():
+    for function in (lambda y: y @ y, lambda y: torch.addcmul(y, y, y), lambda y: torch.maximum(y, y) / (y + 1)):
+        model = Applied(lambda x, f=function: f(torch.relu(x[:, :9]).reshape(-1, 3, 3)).flatten(1))
+        assert error_of(model)[0] < 1e-2
+        assert error_of(model, delay=0)[0] < 0.3
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda y: torch.cat(
+            [y, torch.sqrt(y.var(0) + 1e-2).mean().expand(y.shape[0], 1)], 1
+        ),  # StyleGAN's discriminator
+        lambda y: y.cumsum(0) * 0.1,
+        lambda y: y - y.sum(0) / 24,
+        lambda y: y / (1 + y.norm(dim=0)),
+    ],
+    ids=["deviation", "cumsum", "sum", "norm"],
+)
+def test_what_depends_on_the_place_or_the_number_of_samples(function):
+    """Offsets of one sample are not those of more."""
+    assert error_of(Applied(lambda x: torch.relu(function(torch.relu(x)))), delay=0, timesteps=64)[0] < 3e-2
+
+
+def test_constants_of_submodules_move_and_are_saved():
+    class Picks(nn.Module):
+        def forward(self, x):
+            return torch.relu(x)[:, torch.tensor([0, 2, 1])]
+
+    x = torch.randn(4, 5)
+    snn = convert(nn.Sequential(Picks()).eval(), [x.requires_grad_()], timesteps=4)
+    assert torch.equal(copy.deepcopy(snn)(x), snn(x))
+    assert any(value.tolist() == [0, 2, 1] for value in snn.buffers() if value.ndim)
+
+
+def test_a_model_that_takes_no_single_sample():
+    model = Applied(lambda x: x.reshape(-1, 2, 12).mean(1))
+    with pytest.raises(ValueError, match="model: expected one that takes any number of samples"):
+        error_of(model)
+
+
+def test_any_arguments():
+    class Any(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.map = nn.Linear(5, 6)
+
+        def forward(self, *inputs):
+            return torch.relu(self.map(inputs[0]))
+
+    assert convert(Any().eval(), [torch.randn(4, 5)], timesteps=4)(torch.randn(3, 5)).shape == (3, 6)
 
 
 def functions(snn: nn.Module) -> list[str]:

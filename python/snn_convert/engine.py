@@ -218,7 +218,7 @@ class Engine:
 
         for node in self.chunk_nodes:
             if self.kinds[node] == Kind.NEURON:
-                env[node] = advance(node, [current(source) for source in node.all_input_nodes])
+                env[node] = advance(node, [current(source) for source in node.args])
             else:
                 env[node] = self._steps_of(node, env, values, precision)
             for source in self.last_use.get(node, ()):
@@ -311,15 +311,6 @@ class Engine:
 
         self.run_steps(values, probe, steps=2, precision=torch.float32)
         return found
-
-    def fits_every_batch(self, offsets: Mapping[fx.Node, list[Tensor]]) -> bool:
-        """Whether offsets that were measured on one sample broadcast to any number of them."""
-        return not any(
-            size != 1 and not isinstance(symbol, int)
-            for node, measured in offsets.items()
-            for source, offset in zip(node.args, measured)
-            for size, symbol in zip(offset.shape, source.meta["val"].shape)
-        )
 
     # Packed products
 

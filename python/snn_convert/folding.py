@@ -64,11 +64,10 @@ def fold_factor(lowering: Lowering, node: fx.Node) -> bool:
 
 
 def scaled(lowering: Lowering, like: fx.Node, x: fx.Node, factor: float) -> fx.Node:
-    """``factor * x``, in the weights of the map that ``x`` comes from where nothing but its layout changes between and
-    ``x`` is one argument of ``like``: of attention's queries, which may be its keys and values too."""
+    """``factor * x``, in the weights of the map that ``x`` comes from where nothing but its layout changes between."""
     source = x
     while source.target in LAYOUT and _uses(source) == 1:
         source = source.args[0]
-    if like.args.count(x) == 1 and fold(lowering, source, torch.tensor(factor, dtype=torch.float64)):
+    if fold(lowering, source, torch.tensor(factor, dtype=torch.float64)):
         return x
     return lowering.call(like, aten.mul.Tensor, x, factor)

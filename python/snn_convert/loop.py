@@ -94,7 +94,7 @@ def _network_pass(engine: Engine, still: dict, emit: Callable[[fx.Node, list[Ten
     env = dict(still)
     for node in engine.nodes:
         if engine.kinds[node] == Kind.NEURON:
-            operands = [torch.zeros_like(env[s]) if s in still else env[s] for s in node.all_input_nodes]
+            operands = [torch.zeros_like(env[s]) if s in still else env[s] for s in node.args]
             env[node] = emit(node, operands)
         elif engine.kinds[node] == Kind.CURRENT and node.op == "call_function":
             summands = [s for s in node.all_input_nodes if s in still and engine.adds(node, s)]

@@ -24,7 +24,7 @@ from .population import Population
 from .recipes import timing
 from .rest import Rest
 from .run import Run, Watch
-from .samples import Samples, count_samples
+from .samples import BATCHES, Samples, count_samples, holds
 from .staggered import StaggeredRun
 from .summary import summary
 from .trace import Traced
@@ -229,16 +229,30 @@ class SpikingModel(nn.Module):
     def measure_offsets(self, *args: Any, **kwargs: Any) -> None:
         """Measure what every neuron's inputs deliver with all feeding neurons firing plus with none (two probes).
 
-        Where they depend on the sample (masks) or on the batch (windows merged into it), every run measures its own.
+        Where they depend on the sample (masks), its place or the number of samples, every run measures its own.
+
+        Raises:
+            ValueError: the network takes several samples, but no single one.
         """
         leaves = self.flat_inputs(args, kwargs)
         inputs = [leaf[:1] if isinstance(leaf, Tensor) and leaf.ndim else leaf for leaf in leaves]
-        values = self.engine.start(inputs, lambda population, x: population(*x))
+        try:
+            values = self.engine.start(inputs, lambda population, x: population(*x))
+        except RuntimeError as error:
+            raise ValueError(
+                f"model: expected one that takes any number of samples; of one it says: {error}"
+            ) from error
         offsets = self.engine.offsets(values)
         for node, measured in offsets.items():
             self.engine.population(node).set_offsets(measured)
-        self.measures_each_run = self.engine.has_coefficients(values) or not self.engine.fits_every_batch(offsets)
+        self.measures_each_run = self.engine.has_coefficients(values) or not self._fit_every_batch(offsets)
         self._plan(values)
+
+    def _fit_every_batch(self, offsets: dict[fx.Node, list[Tensor]]) -> bool:
+        """Whether offsets that were measured on one sample are those of more."""
+        inputs = self.engine.example_inputs(self.eta.device, max(BATCHES))
+        more = self.engine.offsets(self.engine.start(inputs, lambda population, x: population(*x)))
+        return all(holds(*pair) for node in offsets for pair in zip(offsets[node], more[node]))
 
     @apart()
     def refresh(self, offsets: bool = False) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from .engine import Engine, Kind
-from .samples import at_both, sample_dims
+from .samples import at_both, holds, sample_dims
 
 __all__ = ["Rest"]
 
@@ -65,5 +65,4 @@ class Rest:
 def _dims_of(one: Any, more: Any) -> list[int] | None:
     """The dimensions along which a value has one element a sample; ``None`` if the batch changes it otherwise."""
     dims = sample_dims(one.shape, more.shape) if isinstance(one, Tensor) else None
-    # Rounding is far below this, and a coefficient that the number of samples enters far above.
-    return dims if dims is not None and (more - one).norm() <= 1e-3 * more.norm() else None
+    return dims if dims is not None and holds(one, more) else None

@@ -15,7 +15,7 @@ from .engine import Engine
 from .nodes import apart
 from .vector_population import VectorPopulation
 
-__all__ = ["Samples", "at_both", "count_samples", "sample_dims"]
+__all__ = ["BATCHES", "Samples", "at_both", "count_samples", "holds", "sample_dims"]
 
 BATCHES = (1, 3)  # two numbers of samples, to see which dimensions hold them
 
@@ -27,6 +27,13 @@ def sample_dims(one: Sequence[int], more: Sequence[int]) -> list[int] | None:
         return None
     dims = [d for d, sizes in enumerate(zip(one, more)) if sizes == BATCHES]
     return dims if all(d in dims or one[d] == more[d] for d in range(len(one))) else None
+
+
+def holds(one: Tensor, more: Tensor) -> bool:
+    """Whether the value for one sample is, by broadcasting, that for more of them."""
+    fits = one.ndim == more.ndim and all(a in (1, b) for a, b in zip(one.shape, more.shape))
+    # Rounding is far below this, and a coefficient that the number of samples enters far above.
+    return fits and bool((more - one).norm() <= 1e-3 * more.norm())
 
 
 def count_samples(leaves: Iterable[Any]) -> int:

@@ -40,7 +40,20 @@ class Traced:
             program = program.run_decompositions(dict(decompositions))
             network = copy.deepcopy(program.module(check_guards=False)).requires_grad_(False)
         network.graph.set_codegen(fx.graph.CodeGen())
+        for node in network.graph.nodes:
+            if node.op == "get_attr":
+                _register(network, node.target)
         return Traced(network, program.call_spec.in_spec, program.call_spec.out_spec)
+
+
+def _register(network: fx.GraphModule, path: str) -> None:
+    """Make a buffer of a constant tensor that the export has left beside those of a submodule."""
+    owner, _, name = path.rpartition(".")
+    module = network.get_submodule(owner)
+    value = getattr(module, name)
+    if isinstance(value, Tensor) and name not in {**module._parameters, **module._buffers}:
+        delattr(module, name)
+        module.register_buffer(name, value)
 
 
 # What torch itself does in export and in copying its result: deprecated uses, and LSTM's list of its own weights.
@@ -58,6 +71,8 @@ def _without_warnings_of_torch() -> Iterator[None]:
 def as_arguments(sample: Any) -> tuple[tuple, dict]:
     """A calibration item as ``(args, kwargs)``: a tensor, a tuple of arguments or a mapping of keyword arguments.
 
+    The tensors without gradients, which nothing here asks for.
+
     Raises:
         CalibrationError: it is none of these, or holds no sample.
     """
@@ -72,7 +87,7 @@ def as_arguments(sample: Any) -> tuple[tuple, dict]:
     for leaf in pytree.tree_leaves((args, kwargs)):
         if isinstance(leaf, Tensor) and leaf.ndim and not len(leaf):
             raise CalibrationError(f"calibration: expected samples in every item, got a tensor {tuple(leaf.shape)}")
-    return args, kwargs
+    return pytree.tree_map_only(Tensor, Tensor.detach, (args, kwargs))
 
 
 @contextmanager
@@ -102,7 +117,7 @@ def export(model: nn.Module, sample: Any) -> torch.export.ExportedProgram:
         Exception: torch.export's own, with a hint, when it cannot trace the model.
     """
     args, kwargs = pytree.tree_map_only(Tensor, _two_samples, as_arguments(sample))
-    shapes = pytree.tree_map(_dynamic_batch, {**_by_name(model, args), **kwargs} if kwargs else args)
+    shapes = pytree.tree_map(_dynamic_batch, dict(inspect.signature(model.forward).bind(*args, **kwargs).arguments))
     with evaluation_mode(model), torch.no_grad():
         try:
             torch.func.functional_call(model, {k: b.clone() for k, b in model.named_buffers()}, args, kwargs)
@@ -127,8 +142,3 @@ def _two_samples(tensor: Tensor) -> Tensor:
     """A tensor of its own, since the export reads one that is two arguments as the first of them; of two samples at
     least, since it reads a batch of one as a constant."""
     return torch.cat([tensor, tensor]) if tensor.ndim and tensor.shape[0] == 1 else tensor.clone()
-
-
-def _by_name(model: nn.Module, args: tuple) -> dict[str, Any]:
-    """Positional arguments by the names that ``forward`` gives them."""
-    return dict(zip(inspect.signature(model.forward).parameters, args))
