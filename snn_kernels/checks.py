@@ -7,7 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["checked_currents", "checked_eta", "checked_field", "kind"]
+__all__ = ["DTYPES", "Field", "checked_currents", "checked_eta", "checked_field", "kind"]
+
+# What currents, weights and dense spikes are of, and the names that kernels know the types by.
+DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
+
+Field = Tensor | float  # what broadcasts to a population
 
 
 def kind(value: object) -> str:
@@ -21,7 +26,7 @@ def checked_currents(currents: Sequence[Tensor], names: Sequence[str]) -> Tensor
     """Currents ``[T, *shape]`` of one shape, dtype and device; the first of them."""
     first = currents[0]
     for name, current in zip(names, currents):
-        if not isinstance(current, Tensor) or current.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        if not isinstance(current, Tensor) or current.dtype not in DTYPES:
             raise TypeError(f"{name}: expected a float32, float16 or bfloat16 tensor, got {kind(current)}")
         if current.ndim == 0:
             raise ValueError(f"{name}: expected [T, *shape], got a tensor without dimensions")
@@ -38,7 +43,7 @@ def checked_eta(eta: Tensor, timesteps: int, device: torch.device) -> None:
         raise ValueError(f"eta: expected shape ({timesteps},) on {device}, got {kind(eta)}")
 
 
-def checked_field(name: str, value: Tensor | float, shape: Sequence[int], device: torch.device) -> Tensor:
+def checked_field(name: str, value: Field, shape: Sequence[int], device: torch.device) -> Tensor:
     """A number or a float32 tensor that broadcasts to the population ``shape``, as a tensor."""
     if not isinstance(value, Tensor):
         if not isinstance(value, (int, float)):

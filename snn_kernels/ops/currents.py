@@ -7,15 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..checks import checked_currents, checked_field, kind
+from ..checks import DTYPES, Field, checked_currents, checked_field, kind
 from ..layout import Operand
 from ..spike_train import SpikeTrain
 
-__all__ = ["CURRENT_DTYPES", "checked_input", "checked_inputs", "dense_currents", "input_argument", "is_train"]
-
-CURRENT_DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
-
-Field = Tensor | float
+__all__ = ["checked_input", "checked_inputs", "dense_currents", "input_argument", "is_train"]
 
 
 def checked_input(name: str, current: Tensor | SpikeTrain, amplitude: Field | None) -> tuple[Tensor, int, Tensor]:
@@ -60,5 +56,5 @@ def dense_currents(values: Tensor, timesteps: int, amplitude: Tensor) -> Tensor:
 
 def input_argument(flat: Tensor, stride: int, amplitude: Operand) -> tuple:
     """``SourceArgument`` of csrc/arguments.h: steps or byte groups ``stride`` elements apart."""
-    dtype = "uint8" if is_train(flat) else CURRENT_DTYPES[flat.dtype]
+    dtype = "uint8" if is_train(flat) else DTYPES[flat.dtype]
     return dtype, flat.data_ptr(), stride, (amplitude.data.data_ptr(), amplitude.inner, amplitude.period)

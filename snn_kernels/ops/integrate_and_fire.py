@@ -6,15 +6,13 @@ import torch
 from torch import Tensor
 
 from ..backends import choose
-from ..checks import checked_currents, checked_field
+from ..checks import Field, checked_currents, checked_field
 from ..spike_train import SpikeTrain
 from .neuron import run_neuron
 from .neuron.reference import Momentum, Operands, State
 from .neuron.state import NeuronState, checked_state
 
 __all__ = ["integrate_and_fire", "leaky_integrate_and_fire"]
-
-Field = Tensor | float
 
 
 def integrate_and_fire(

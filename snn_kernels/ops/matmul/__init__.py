@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ...autocast import without_autocast
 from ...backends import choose, run_extension
-from ...checks import checked_eta, checked_field, kind
+from ...checks import Field, checked_eta, checked_field, kind
 from ...spike_train import SpikeTrain, groups_of
 from ..currents import checked_input, dense_currents
 from ..neuron.reference import Operands, State, signgd_step
@@ -17,7 +17,6 @@ from .extension import matmul_arguments, one_of_each
 
 __all__ = ["signgd_matmul"]
 
-Field = Tensor | float
 Pair = tuple[Field, Field]
 
 

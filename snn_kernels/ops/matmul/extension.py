@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ..currents import CURRENT_DTYPES, is_train
+from ...checks import DTYPES
+from ..currents import is_train
 
 __all__ = ["matmul_arguments", "one_of_each"]
 
@@ -39,7 +40,7 @@ def matmul_arguments(
             values = values.contiguous()  # neither rows nor columns are neighbours in memory
         front = [1] * (len(batch) - len(its_batch))
         alive.append(values.view(time, *front, *values.shape[1:]).expand(time, *batch, height, width))
-        dtype = "uint8" if is_train(values) else CURRENT_DTYPES[values.dtype]
+        dtype = "uint8" if is_train(values) else DTYPES[values.dtype]
         step_stride, *strides = alive[-1].stride()
         fields = (view(field, (height, width)) for field in of)
         return dtype, (alive[-1].data_ptr(), strides), step_stride, *fields, x_out.data_ptr()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ...backends import C, choose
-from ...checks import kind
+from ...checks import DTYPES, kind
 from ...layout import empty_steps, in_order, neuron_order
 from ...spike_train import SpikeTrain, groups_of
 from .reference import pack_reference, unpack_reference
@@ -14,7 +14,6 @@ from .reference import pack_reference, unpack_reference
 __all__ = ["pack", "unpack"]
 
 BACKENDS = ("cpu", "reference")
-CPU_DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 
 torch.library.define("snn_kernels::pack", "(Tensor spikes, str backend) -> Tensor")
 torch.library.define("snn_kernels::unpack", "(Tensor bytes, int timesteps, ScalarType dtype, str backend) -> Tensor")
@@ -54,9 +53,9 @@ def unpack(train: SpikeTrain, dtype: torch.dtype = torch.float32, *, backend: st
     if not isinstance(train, SpikeTrain):
         raise TypeError(f"train: expected a SpikeTrain, got {kind(train)}")
     SpikeTrain.checked(train.bytes, train.timesteps)
-    if backend == "cpu" and dtype not in CPU_DTYPES:
+    if backend == "cpu" and dtype not in DTYPES:
         raise ValueError(f"dtype: expected float32, float16 or bfloat16 of the cpu backend, got {dtype}")
-    backend = choose(backend, train.device, BACKENDS if dtype in CPU_DTYPES else ("reference",))
+    backend = choose(backend, train.device, BACKENDS if dtype in DTYPES else ("reference",))
     return torch.ops.snn_kernels.unpack(train.bytes, train.timesteps, dtype, backend)
 
 
@@ -86,7 +85,7 @@ def _unpack(bytes: Tensor, timesteps: int, dtype: torch.dtype, backend: str) -> 
     if backend == "reference":
         return out.copy_(unpack_reference(bytes, timesteps, dtype))
     dense = in_order(bytes, neuron_order(bytes)).contiguous()
-    name, neurons = CPU_DTYPES[dtype], bytes.shape[1:].numel()
+    name, neurons = DTYPES[dtype], bytes.shape[1:].numel()
     C.unpack_cpu(dense.data_ptr(), out.data_ptr(), name, timesteps, neurons, torch.get_num_threads())
     return out
 

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from ...backends import choose, run_extension
-from ...checks import checked_currents, checked_field, kind
+from ...checks import DTYPES, checked_currents, checked_field, kind
 from ...layout import as_operand, empty_steps, flat_steps, neuron_order
 from ...spike_train import SpikeTrain, groups_of
-from ..currents import CURRENT_DTYPES
 from .reference import count_reference, mix_reference
 
 __all__ = ["parallel_spikes", "parallel_spiking_neuron"]
@@ -131,7 +130,7 @@ def _run(backend: str, current: Tensor, order, fields, weights, out: Tensor) -> 
     none = (0, 1, 1)
     threshold, shift = (none, none) if fields is None else ((f.data.data_ptr(), f.inner, f.period) for f in fields)
     arguments = (
-        CURRENT_DTYPES[current.dtype],
+        DTYPES[current.dtype],
         len(current),
         out[0].numel(),
         (flat.data_ptr(), stride),

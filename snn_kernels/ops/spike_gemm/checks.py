@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...backends import choose
-from ...checks import checked_field, kind
+from ...checks import DTYPES, checked_field, kind
 from ...quantized_weight import QuantizedWeight
 from ...spike_train import SpikeTrain
 from .rows import convolution_shape
@@ -34,7 +34,6 @@ METHODS = ("auto", "dense", "event", "unpack")
 GPU_BACKENDS = ("cuda", "triton")
 SPATIAL = {1: ("L", "k"), 2: ("H, W", "kh, kw")}  # sizes of a convolution's images and windows in messages
 GPU_METHODS = ("auto", "dense", "event")
-WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def checked_linear(
@@ -122,7 +121,7 @@ def _checked_synapses(train: SpikeTrain, weight: Tensor | QuantizedWeight, bias:
     values, scale = checked_weight("weight", weight)
     if values.ndim != ndim or values.device != train.device:
         raise ValueError(f"weight: expected {ndim} dimensions on {train.device}, got {kind(values)}")
-    if bias is not None and (not isinstance(bias, Tensor) or bias.dtype not in WEIGHT_DTYPES):
+    if bias is not None and (not isinstance(bias, Tensor) or bias.dtype not in DTYPES):
         raise TypeError(f"bias: expected a float32, float16 or bfloat16 tensor, got {kind(bias)}")
     if bias is not None and (bias.shape != values.shape[:1] or bias.device != train.device):
         raise ValueError(f"bias: expected shape ({values.shape[0]},) on {train.device}, got {kind(bias)}")
@@ -132,7 +131,7 @@ def _checked_synapses(train: SpikeTrain, weight: Tensor | QuantizedWeight, bias:
 def checked_weight(name: str, weight: Tensor | QuantizedWeight) -> tuple[Tensor, Tensor | None]:
     """Values and, of a :class:`QuantizedWeight`, their scale."""
     if not isinstance(weight, QuantizedWeight):
-        if not isinstance(weight, Tensor) or weight.dtype not in WEIGHT_DTYPES:
+        if not isinstance(weight, Tensor) or weight.dtype not in DTYPES:
             given = kind(weight)
             raise TypeError(f"{name}: expected a float32, float16 or bfloat16 tensor or a QuantizedWeight, got {given}")
         return weight, None

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...activations import ActivationSpec, resolve
 from ...backends import C, choose
-from ...checks import checked_eta, checked_field
+from ...checks import Field, checked_eta, checked_field
 from ...layout import Order, empty_steps
 from ...quantized_weight import QuantizedWeight
 from ...spike_train import SpikeTrain, groups_of
@@ -28,7 +28,6 @@ from .synapses import Synapses
 
 __all__ = ["spike_conv2d_signgd", "spike_linear_signgd"]
 
-Field = Tensor | float
 POINTS = ([1, 1], [0, 0], [1, 1])  # stride, padding and dilation of a projection
 
 

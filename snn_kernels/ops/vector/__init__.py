@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ...backends import choose, run_extension
-from ...checks import checked_eta, checked_field, kind
+from ...checks import Field, checked_eta, checked_field, kind
 from ...layout import as_operand, empty_steps, flat_steps
 from ...spike_train import SpikeTrain, groups_of
 from ..currents import checked_input, dense_currents, input_argument
@@ -15,8 +15,6 @@ from ..neuron.state import NeuronState, checked_state
 from .reference import VECTOR_TARGETS, vector_target
 
 __all__ = ["signgd_vector"]
-
-Field = Tensor | float
 
 # Names and defaults of what a function takes, in order.
 PARAMETERS: dict[str, tuple[tuple[str, float], ...]] = {
@@ -49,7 +47,7 @@ def signgd_vector(
 
     The update is exactly rounded on every backend. ``h`` is a sum over the vector, whose order is the backend's (on the
     CPU the same for every instruction set and number of threads), so a spike may differ between two backends where
-    ``|v - h(x)|`` is below the rounding of that sum: see :func:`vector_band`.
+    ``|v - h(x)|`` is below the rounding of that sum, which ``snn_kernels.ops.vector.vector_band`` bounds.
 
     Args:
         current: ``[T, *batch, D]`` in float32, float16 or bfloat16; or a train, whose spikes are each worth
