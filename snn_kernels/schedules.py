@@ -5,13 +5,12 @@ A schedule is computed once in float64 and rounded to float32, so that every bac
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from numbers import Real
 
 import torch
 from torch import Tensor
-
-from .checks import kind
 
 __all__ = ["Constant", "Exponential", "Inverse", "Polynomial", "RMSprop", "Schedule", "Table", "Uniform"]
 
@@ -24,27 +23,25 @@ class Schedule:
         raise NotImplementedError
 
     def table(self, timesteps: int) -> Tensor:
-        """``eta`` as float32 ``[T]`` on the CPU.
-
-        Raises:
-            ValueError: ``timesteps`` is no integer >= 0, or a step size is negative, infinite or NaN.
-        """
+        """``eta`` as float32 ``[T]`` on the CPU."""
         if not isinstance(timesteps, int) or timesteps < 0:
             raise ValueError(f"timesteps: expected an integer >= 0, got {timesteps!r}")
-        eta = self.at(torch.arange(timesteps, dtype=torch.float64, device="cpu")).float()
-        wrong = ~(eta.isfinite() & (eta >= 0))
-        if wrong.any():
-            raise ValueError(f"{self!r}: expected finite step sizes >= 0, got {eta[wrong][0].item()}")
-        return eta
+        return self.at(torch.arange(timesteps, dtype=torch.float64, device="cpu")).float()
 
 
 class _Formula(Schedule):
-    """A step-size rule of numbers."""
+    """A step-size rule of numbers. Their ranges keep step sizes finite and not negative.
+
+    Raises:
+        ValueError: a number out of its range.
+    """
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not isinstance(value, Real):
-                raise TypeError(f"{name}: expected a number, got {kind(value)}")
+            least = "above 0" if name == "start" else ">= 0"
+            most = 1 if name == "alpha" else math.inf
+            if not isinstance(value, Real) or not 0 <= value < most or (name == "start" and value == 0):
+                raise ValueError(f"{name}: expected a number {least} and below {most}, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -119,10 +116,15 @@ class Table(Schedule):
     """``eta[t] = values[t]``: step sizes given one by one.
 
     Raises:
-        ValueError: :meth:`table` is asked for more steps than there are values.
+        ValueError: a value is no finite number >= 0, or :meth:`table` is asked for more steps than there are values.
     """
 
     values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for value in self.values:
+            if not isinstance(value, Real) or not 0 <= value < math.inf:
+                raise ValueError(f"values: expected numbers in [0, inf), got {value!r}")
 
     def at(self, t: Tensor) -> Tensor:
         if len(t) > len(self.values):
