@@ -2,13 +2,12 @@
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from programs import TESTS, output_of
+from programs import TESTS, dumped, output_of
 
 triton = pytest.importorskip("triton", reason="triton is not installed")
 
@@ -48,12 +47,9 @@ def assert_rounds_once(kernel: CompiledKernel) -> None:
 
 
 def disassembled(kernel: CompiledKernel, folder: Path, *arguments: str) -> str:
-    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-    if not tool.exists():
-        pytest.skip("this triton brings no cuobjdump")
     cubin = folder / "kernel.cubin"
     cubin.write_bytes(kernel.asm["cubin"])
-    return subprocess.check_output([tool, *arguments, cubin], text=True, stderr=subprocess.STDOUT)
+    return dumped(cubin, *arguments)
 
 
 def assert_spills_at_most(stack: int, kernel: CompiledKernel, folder: Path) -> None:

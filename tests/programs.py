@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pybind11
+import pytest
 
 TESTS = Path(__file__).parent
 BESIDE_PYTHON = Path(sys.executable).parent
@@ -41,3 +42,12 @@ def configured(
 ) -> subprocess.CompletedProcess:
     tools = (f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11.get_cmake_dir()}")
     return cmake("-S", source, "-B", build, "-G", "Ninja", *tools, *options, environment=environment)
+
+
+def dumped(cubin: Path, *arguments: str) -> str:
+    """What the tool that Triton brings says of machine code for a GPU."""
+    triton = pytest.importorskip("triton", reason="triton, which brings cuobjdump, is not installed")
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    if not tool.exists():
+        pytest.skip("this triton brings no cuobjdump")
+    return output_of(tool, *arguments, cubin)

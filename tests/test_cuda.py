@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from programs import TESTS, output_of
+from programs import TESTS, dumped, output_of
 from sanitized import built, passed
 from snn_kernels import ACTIVATIONS
 
@@ -58,3 +58,20 @@ def test_networks_on_a_gpu(file, default, left_out, least, device):
         environment=environment,
     )
     assert int(re.search(r"(\d+) passed", output.strip().splitlines()[-1])[1]) >= least
+
+
+@pytest.mark.skipif(not shutil.which("nvcc"), reason="no nvcc")
+@pytest.mark.parametrize("current", ["float", "__nv_bfloat16"])
+def test_the_currents_of_eight_steps_are_in_flight_together(current, tmp_path):
+    """Between two branches their loads have registers of their own, but for one that may come after the first use."""
+    source, cubin = tmp_path / "relu.cu", tmp_path / "relu.cubin"
+    source.write_text(
+        f"""#include "{TESTS.parent / "csrc/cuda/neuron_kernel.cuh"}"
+        using namespace snn::cuda;
+        using Relu = SignGD<activation::relu_fn>;
+        template __global__ void snn::cuda::neuron_kernel<Relu, {current}, kRun>(const snn::NeuronProblem);"""
+    )
+    output_of("nvcc", "-std=c++17", "--fmad=false", "-arch=sm_90", "-cubin", source, "-o", cubin)
+    blocks = dumped(cubin, "-sass").split(" BRA ")
+    loads = [set(re.findall(r"LDG\.E\.EF\.(?:64|128) (R\d+),", block)) for block in blocks]
+    assert max(map(len, loads)) >= 7

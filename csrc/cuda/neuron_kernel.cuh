@@ -1,5 +1,5 @@
-// One thread owns neighbouring neurons: their state stays in registers through all steps, each current is read once in
-// 16-byte loads, or each byte of a train in a word of four, and a byte a neuron is written for every eight steps.
+// One thread owns a run of neurons: their state stays in registers through all steps, each current is read once, those
+// of eight steps in flight together, or each byte of a train, and a byte a neuron is written for every eight steps.
 #pragma once
 
 #include "../core/models.h"
@@ -7,43 +7,40 @@
 
 namespace snn::cuda {
 
-// Sets one member of `Width` neurons to their values of an operand.
-template <int Width>
-__device__ __forceinline__ void load_member(Neuron (&neuron)[Width], float Neuron::* member, const Operand& operand,
-                                            int64_t first, int count) {
-    float values[Width];
-    load_operand(operand, first, count, values);
+// Sets one member of a run of neurons to their values of an operand.
+template <int Run>
+__device__ __forceinline__ void load_member(Neuron (&neuron)[Run], float Neuron::* member, const Operand& operand,
+                                            int64_t first) {
+    float values[Run];
+    load_operand(operand, first, values);
 #pragma unroll
-    for (int i = 0; i < Width; ++i) neuron[i].*member = values[i];
+    for (int i = 0; i < Run; ++i) neuron[i].*member = values[i];
 }
 
 // A dense operand of its own.
 __device__ __forceinline__ Operand dense(const float* data, int64_t neurons) { return {data, 1, neurons}; }
 
-template <class Model, int Width>
-__device__ __forceinline__ void load_neurons(Neuron (&neuron)[Width], const NeuronProblem& p, int64_t first,
-                                             int count) {
-    load_member(neuron, &Neuron::v, p.v, first, count);
-    load_member(neuron, &Neuron::scale, p.scale, first, count);
-    load_member(neuron, &Neuron::a, p.parameter[0], first, count);
-    load_member(neuron, &Neuron::b, p.parameter[1], first, count);
-    load_member(neuron, &Neuron::offset_x, p.input[0].offset, first, count);
-    if (Model::decodes) load_member(neuron, &Neuron::x, p.input[0].x, first, count);
-    if (Model::momentum) load_member(neuron, &Neuron::m_v, dense(p.m, p.neurons), first, count);
-    if (Model::momentum) load_member(neuron, &Neuron::m_x, dense(p.input[0].m, p.neurons), first, count);
+template <class Model, int Run>
+__device__ __forceinline__ void load_neurons(Neuron (&neuron)[Run], const NeuronProblem& p, int64_t first) {
+    load_member(neuron, &Neuron::v, p.v, first);
+    load_member(neuron, &Neuron::scale, p.scale, first);
+    load_member(neuron, &Neuron::a, p.parameter[0], first);
+    load_member(neuron, &Neuron::b, p.parameter[1], first);
+    load_member(neuron, &Neuron::offset_x, p.input[0].offset, first);
+    if (Model::decodes) load_member(neuron, &Neuron::x, p.input[0].x, first);
+    if (Model::momentum) load_member(neuron, &Neuron::m_v, dense(p.m, p.neurons), first);
+    if (Model::momentum) load_member(neuron, &Neuron::m_x, dense(p.input[0].m, p.neurons), first);
     if (Model::inputs == 2) {
-        load_member(neuron, &Neuron::y, p.input[1].x, first, count);
-        load_member(neuron, &Neuron::offset_y, p.input[1].offset, first, count);
-        if (Model::momentum) load_member(neuron, &Neuron::m_y, dense(p.input[1].m, p.neurons), first, count);
+        load_member(neuron, &Neuron::y, p.input[1].x, first);
+        load_member(neuron, &Neuron::offset_y, p.input[1].offset, first);
+        if (Model::momentum) load_member(neuron, &Neuron::m_y, dense(p.input[1].m, p.neurons), first);
     }
 }
 
-template <class Model, int Width>
-__device__ __forceinline__ void store_neurons(const Neuron (&neuron)[Width], const NeuronProblem& p, int64_t first,
-                                              int count) {
+template <class Model, int Run>
+__device__ __forceinline__ void store_neurons(const Neuron (&neuron)[Run], const NeuronProblem& p, int64_t first) {
 #pragma unroll
-    for (int i = 0; i < Width; ++i) {
-        if (i >= count) break;
+    for (int i = 0; i < Run; ++i) {
         p.v_out[first + i] = neuron[i].v;
         if (Model::decodes) p.input[0].x_out[first + i] = neuron[i].x;
         if (Model::momentum) p.m[first + i] = neuron[i].m_v;
@@ -53,98 +50,80 @@ __device__ __forceinline__ void store_neurons(const Neuron (&neuron)[Width], con
     }
 }
 
-// What a thread's neurons receive in eight steps, dense currents of a type. The kernel's parameters are handed to each
-// load: kept, addresses and strides would take registers from the state.
-template <class Current>
+// What a run of neurons receives in a group of steps, dense currents of a type. The kernel's parameters are handed to
+// each load: kept, addresses and strides would take registers from the state.
+template <class Current, int Run>
 struct Received {
-    static constexpr int kWidth = Pack<Current>::width;
-
-    __device__ __forceinline__ void begin(const Input&, int64_t, int) {}
-    __device__ __forceinline__ void load(const Input& input, int64_t t, int s, int64_t first, int count, bool aligned) {
-        current[s] =
-            load_currents(static_cast<const Current*>(input.current) + (t + s) * input.stride + first, count, aligned);
+    __device__ __forceinline__ void begin(const Input&, int64_t) {}
+    template <int Steps>
+    __device__ __forceinline__ void load(const Input& input, int64_t t, int64_t first) {
+        load_currents<Steps>(input, t, first, current);
     }
     __device__ __forceinline__ float at(int s, int i) const { return to_float(current[s].value[i]); }
 
-    static bool can_vectorise(const Input& input) {
-        return aligned_to(input.current, 16) && input.stride % kWidth == 0;
-    }
-
-    Pack<Current> current[kStepsPerByte];
+    Pack<Current, Run> current[kStepsPerByte];
 };
 
 // The spikes of a train, each worth an amplitude.
 struct Train {};
 
-template <>
-struct Received<Train> {
-    static constexpr int kWidth = kWord;
-
-    __device__ __forceinline__ void begin(const Input& input, int64_t first, int count) {
-        load_operand(input.amplitude, first, count, amplitude);
+template <int Run>
+struct Received<Train, Run> {
+    __device__ __forceinline__ void begin(const Input& input, int64_t first) {
+        load_operand(input.amplitude, first, amplitude);
     }
-    __device__ __forceinline__ void load(const Input& input, int64_t t, int s, int64_t first, int count, bool aligned) {
-        if (s == 0) load_bytes(input.train + t / kStepsPerByte * input.stride + first, byte, count, aligned);
+    template <int Steps>
+    __device__ __forceinline__ void load(const Input& input, int64_t t, int64_t first) {
+        bytes = load_bytes<Run>(input.train + t / kStepsPerByte * input.stride + first);
+        bit = first_bit<Steps>(t);
     }
-    __device__ __forceinline__ float at(int s, int i) const { return weighed(byte[i], s, amplitude[i]); }
+    __device__ __forceinline__ float at(int s, int i) const { return weighed(bytes.value[i] >> bit, s, amplitude[i]); }
 
-    static bool can_vectorise(const Input& input) {
-        return aligned_to(input.train, kWidth) && input.stride % kWidth == 0;
-    }
-
-    float amplitude[kWidth];
-    uint32_t byte[kWidth];
+    float amplitude[Run];
+    Pack<uint8_t, Run> bytes;
+    int bit;
 };
 
-template <class Model, class Current>
-__global__ void __launch_bounds__(kThreads, 2) neuron_kernel(const NeuronProblem p, const bool aligned) {
-    constexpr int width = Received<Current>::kWidth, arity = Model::inputs;
-    const int64_t first = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * width;
+template <class Model, class Current, int Run>
+__global__ void __launch_bounds__(kThreads, 2) neuron_kernel(const NeuronProblem p) {
+    constexpr int arity = Model::inputs;
+    const int64_t first = first_neuron(Run);
     if (first >= p.neurons) return;
-    const int count = p.neurons - first < width ? static_cast<int>(p.neurons - first) : width;
-    Neuron neuron[width];
-    load_neurons<Model>(neuron, p, first, count);
-    Received<Current> received[arity];
+    Neuron neuron[Run];
+    load_neurons<Model>(neuron, p, first);
+    Received<Current, Run> received[arity];
 #pragma unroll
-    for (int k = 0; k < arity; ++k) received[k].begin(p.input[k].received, first, count);
+    for (int k = 0; k < arity; ++k) received[k].begin(p.input[k].received, first);
 
-    for (int64_t t = 0; t < p.timesteps; t += kStepsPerByte) {
-        const int steps = p.timesteps - t < kStepsPerByte ? static_cast<int>(p.timesteps - t) : kStepsPerByte;
+    uint32_t byte[Run] = {};
+    for_each_group(p.timesteps, [&](auto group, int64_t t) {
+        constexpr int steps = decltype(group)::value;
 #pragma unroll
-        for (int s = 0; s < kStepsPerByte; ++s)  // all loads of a byte group in flight before the first use
+        for (int k = 0; k < arity; ++k) received[k].template load<steps>(p.input[k].received, t, first);
+        const int bit = first_bit<steps>(t);
+        uint32_t spikes[Run] = {};
 #pragma unroll
-            for (int k = 0; k < arity; ++k)
-                if (s < steps) received[k].load(p.input[k].received, t, s, first, count, aligned);
-        uint32_t byte[width] = {};
-#pragma unroll
-        for (int s = 0; s < kStepsPerByte; ++s) {
-            if (s >= steps) break;
+        for (int s = 0; s < steps; ++s) {
             const Step at = {__ldg(p.eta + t + s), p.momentum, p.nesterov ? 1.f : 0.f};
 #pragma unroll
-            for (int i = 0; i < width; ++i) {
+            for (int i = 0; i < Run; ++i) {
                 const bool spike = Model::step(neuron[i], received[0].at(s, i), received[arity - 1].at(s, i), at);
-                byte[i] |= spike ? 1u << s : 0u;
+                spikes[i] |= spike ? 1u << s : 0u;
             }
         }
-        store(p.bytes + t / kStepsPerByte * p.neurons + first, byte, count, aligned);
-    }
-    store_neurons<Model>(neuron, p, first, count);
-}
-
-// Whether every thread's currents and bytes can be moved whole.
-template <class Current>
-bool can_vectorise(const NeuronProblem& p) {
-    constexpr int width = Received<Current>::kWidth;
-    bool fits = p.neurons % width == 0 && aligned_to(p.bytes, width);
-    for (int k = 0; k < p.arity; ++k) fits = fits && Received<Current>::can_vectorise(p.input[k].received);
-    return fits;
+#pragma unroll
+        for (int i = 0; i < Run; ++i) byte[i] = bit ? byte[i] | spikes[i] << bit : spikes[i];
+        store(p.bytes + t / kStepsPerByte * p.neurons + first, byte);
+    });
+    store_neurons<Model>(neuron, p, first);
 }
 
 template <class Model, class Current>
-void launch_neuron(const NeuronProblem& problem, cudaStream_t stream) {
-    const int64_t neurons_per_block = int64_t{kThreads} * Received<Current>::kWidth;
-    const int64_t blocks = (problem.neurons + neurons_per_block - 1) / neurons_per_block;
-    launch("neuron", neuron_kernel<Model, Current>, blocks, stream, problem, can_vectorise<Current>(problem));
+void launch_neuron(const NeuronProblem& p, cudaStream_t stream) {
+    bool runs = p.neurons % kRun == 0 && aligned_to(p.bytes, kRun);
+    for (int k = 0; k < p.arity; ++k) runs = runs && in_runs(p.input[k].received);
+    const auto kernel = runs ? neuron_kernel<Model, Current, kRun> : neuron_kernel<Model, Current, 1>;
+    launch("neuron", kernel, blocks_of(p.neurons, runs ? kRun : 1), stream, p);
 }
 
 template <class Current, class... Model>

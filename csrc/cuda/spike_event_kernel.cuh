@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(kThreads) spike_event_kernel(const SpikeCurren
         float current[kRun];
 #pragma unroll
         for (int o = 0; o < kRun; ++o) current[o] = sum[s][o] * multiplier[o] + bias[o];
-        store(to + s * out.step_stride, current, count, whole);
+        store_run(to + s * out.step_stride, current, count, whole);
     }
 }
 

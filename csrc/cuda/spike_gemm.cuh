@@ -8,7 +8,6 @@ namespace snn::cuda {
 
 constexpr int kWarp = 32;
 constexpr int kTiles = kOutputBlock / 8;  // products of a lane side by side, 8 outputs each
-constexpr int kRun = 4;                   // neighbouring outputs, loaded and stored together
 
 // The start of a row's first block in a byte group.
 __device__ __forceinline__ int64_t start_of(const Windows& windows, int64_t row) {
@@ -42,6 +41,8 @@ __device__ __forceinline__ int steps_of(int64_t timesteps, int64_t group) {
     return left < kStepsPerByte ? static_cast<int>(left) : kStepsPerByte;
 }
 
+// A run of outputs is moved together where that is possible for all of a product's, otherwise one by one, those that
+// exist.
 __device__ __forceinline__ void load_run(const float* from, int count, bool whole, float (&to)[kRun]) {
     if (whole) {
         const float4 raw = *reinterpret_cast<const float4*>(from);
@@ -50,6 +51,20 @@ __device__ __forceinline__ void load_run(const float* from, int count, bool whol
     }
 #pragma unroll
     for (int i = 0; i < kRun; ++i) to[i] = i < count ? from[i] : 0.f;
+}
+
+__device__ __forceinline__ void load_bytes(const uint8_t* from, int count, bool whole, uint32_t (&to)[kRun]) {
+    const uint32_t raw = whole ? *reinterpret_cast<const uint32_t*>(from) : 0;
+#pragma unroll
+    for (int i = 0; i < kRun; ++i) to[i] = whole ? raw >> 8 * i & 255 : i < count ? from[i] : 0u;
+}
+
+template <class To, class From>
+__device__ __forceinline__ void store_run(To* to, const From (&from)[kRun], int count, bool whole) {
+    if (whole) return store(to, from);
+#pragma unroll
+    for (int i = 0; i < kRun; ++i)
+        if (i < count) to[i] = static_cast<To>(from[i]);
 }
 
 }  // namespace snn::cuda

@@ -154,7 +154,7 @@ __global__ void __launch_bounds__(kThreads, 2) spike_current_kernel(const SpikeC
             float current[kRun];
 #pragma unroll
             for (int i = 0; i < kRun; ++i) current[i] = sums.current(s, half, run * kRun + i, multiplier[i], bias[i]);
-            store(to + s * out.step_stride, current, count, whole);
+            store_run(to + s * out.step_stride, current, count, whole);
         }
     });
 }
@@ -188,7 +188,7 @@ __global__ void __launch_bounds__(kThreads, 2) spike_neuron_kernel(const SpikeNe
             uint32_t residual_byte[kRun];
             float amplitude[kRun];
             if (residual.bytes) {
-                load_bytes(residual.bytes + group * residual.step_stride + beside, residual_byte, count, whole);
+                load_bytes(residual.bytes + group * residual.step_stride + beside, count, whole, residual_byte);
                 load_run(residual.amplitude + output, count, whole, amplitude);
             }
             Neuron neuron[kRun];
@@ -217,12 +217,12 @@ __global__ void __launch_bounds__(kThreads, 2) spike_neuron_kernel(const SpikeNe
             }
 #pragma unroll
             for (int i = 0; i < kRun; ++i) x[half][run][i] = neuron[i].x, v[half][run][i] = neuron[i].v;
-            store(out.bytes + (group * p.rows + row) * p.outputs + output, byte, count, whole);
+            store_run(out.bytes + (group * p.rows + row) * p.outputs + output, byte, count, whole);
         });
     }
     for_each_run(lane, p.rows, [&](int half, int run, int64_t row, int64_t output, int count) {
-        store(out.x_out + row * p.outputs + output, x[half][run], count, whole);
-        store(out.v_out + row * p.outputs + output, v[half][run], count, whole);
+        store_run(out.x_out + row * p.outputs + output, x[half][run], count, whole);
+        store_run(out.v_out + row * p.outputs + output, v[half][run], count, whole);
     });
 }
 

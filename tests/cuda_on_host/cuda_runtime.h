@@ -31,11 +31,13 @@ struct alignas(16) uint4 {
     unsigned x, y, z, w;
 };
 
+struct alignas(8) uint2 {
+    unsigned x, y;
+};
+
 struct alignas(16) float4 {
     float x, y, z, w;
 };
-
-inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
 // Bytes of y (4 to 7) and x (0 to 3), chosen by the digits of `selection`.
 inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selection) {
