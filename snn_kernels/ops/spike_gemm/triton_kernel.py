@@ -46,17 +46,21 @@ def sums_of_a_group(
     start = tap_blocks * 0
     tap_block = start
     tap_x = start
-    for block in range(0, inputs // BLOCK_K):
+    # A part of a block a turn: two products with one sum in a turn would have to wait for each other.
+    for turn in range(0, inputs // BLOCK_K * PARTS):
+        block, part = turn // PARTS, turn % PARTS
         bits = tl.load(tl.multiple_of(p_bytes + start, (1, 16))).to(tl.int16)
-        for part in tl.static_range(PARTS):
-            b_weight = tl.load(p_weight + part * part_stride + block * BLOCK_K)
-            added = ()
-            for s in tl.static_range(STEPS):
-                added += (tl.dot((bits & (1 << s)).to(tl.float16, bitcast=True), b_weight, sums[s]),)
-            sums = added
-        start, tap_block, tap_x = next_block(
+        b_weight = tl.load(tl.multiple_of(p_weight + part * part_stride + block * BLOCK_K, (16, 1)))
+        added = ()
+        for s in tl.static_range(STEPS):
+            added += (tl.dot((bits & (1 << s)).to(tl.float16, bitcast=True), b_weight, sums[s]),)
+        sums = added
+        after = next_block(
             start, tap_block, tap_x, kernel_width, tap_y_stride, tap_x_stride, tap_blocks, WINDOWS, BLOCK_K
         )
+        start = tl.where(part == PARTS - 1, after[0], start)
+        tap_block = tl.where(part == PARTS - 1, after[1], tap_block)
+        tap_x = tl.where(part == PARTS - 1, after[2], tap_x)
     return sums
 
 
