@@ -34,23 +34,37 @@ __device__ void count(const ParallelProblem& p, int64_t first) {
     }
 }
 
-// The currents are read again for every step: a tile's stay in the cache.
+// The currents are read again for every eight steps, whose sums are made together.
 template <class Current, int Run>
 __device__ void mix(const ParallelProblem& p, int64_t first) {
     for (int64_t t = 0; t < p.timesteps; t += kStepsPerByte) {
-        uint32_t byte[Run] = {};
-        for (int s = 0; s < kStepsPerByte && t + s < p.timesteps; ++s) {
-            float sum[Run] = {};
-            for (int64_t from = 0; from < p.timesteps; ++from) {
-                const float weight = __ldg(p.weight + (t + s) * p.timesteps + from);
-                Pack<Current, Run> current[kStepsPerByte];
-                load_currents<1>(p.input, from, first, current);
+        const float* weight[kStepsPerByte];  // past the last step, that again
 #pragma unroll
-                for (int i = 0; i < Run; ++i) sum[i] = mixed(sum[i], weight, to_float(current[0].value[i]));
-            }
+        for (int s = 0; s < kStepsPerByte; ++s)
+            weight[s] = p.weight + (t + s < p.timesteps ? t + s : p.timesteps - 1) * p.timesteps;
+        float sum[kStepsPerByte][Run] = {};
+        for_each_group(p.timesteps, [&](auto group, int64_t u) {
+            constexpr int steps = decltype(group)::value;
+            const Current* from = static_cast<const Current*>(p.input.current) + u * p.input.stride + first;
+            Pack<Current, Run> current[steps];
+#pragma unroll
+            for (int i = 0; i < steps; ++i) current[i].set(__ldg(current[i].at(from + i * p.input.stride)));
+#pragma unroll
+            for (int from_step = 0; from_step < steps; ++from_step)
+#pragma unroll
+                for (int s = 0; s < kStepsPerByte; ++s)
+#pragma unroll
+                    for (int i = 0; i < Run; ++i)
+                        sum[s][i] =
+                            mixed(sum[s][i], __ldg(weight[s] + u + from_step), to_float(current[from_step].value[i]));
+        });
+        uint32_t byte[Run] = {};
+#pragma unroll
+        for (int s = 0; s < kStepsPerByte; ++s) {
+            if (t + s >= p.timesteps) break;
             const float threshold = __ldg(p.step_threshold + t + s);
 #pragma unroll
-            for (int i = 0; i < Run; ++i) byte[i] |= sum[i] >= threshold ? 1u << s : 0u;
+            for (int i = 0; i < Run; ++i) byte[i] |= sum[s][i] >= threshold ? 1u << s : 0u;
         }
         store(p.bytes + t / kStepsPerByte * p.neurons + first, byte);
     }

@@ -79,15 +79,21 @@ def mix_kernel(
     n = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     alive = n < neurons
     for group in range(0, (timesteps + 7) // 8):
+        totals = ()
+        for _ in tl.static_range(8):
+            totals += (tl.zeros([BLOCK], tl.float32),)
+        for u in range(0, timesteps):
+            current = tl.load(p_current + u * step_stride + n, mask=alive, other=0.0).to(tl.float32)
+            added = ()
+            for s in tl.static_range(8):
+                t = tl.minimum(group * 8 + s, timesteps - 1)
+                added += (totals[s] + tl.load(p_weight + t * timesteps + u) * current,)
+            totals = added
         byte = tl.zeros([BLOCK], tl.int32)
         for s in tl.static_range(8):
             t = group * 8 + s
             if t < timesteps:
-                total = tl.zeros([BLOCK], tl.float32)
-                for u in range(0, timesteps):
-                    current = tl.load(p_current + u * step_stride + n, mask=alive, other=0.0).to(tl.float32)
-                    total = total + tl.load(p_weight + t * timesteps + u) * current
-                byte |= (total >= tl.load(p_threshold + t)).to(tl.int32) << s
+                byte |= (totals[s] >= tl.load(p_threshold + t)).to(tl.int32) << s
         tl.store(p_bytes + group * neurons + n, byte.to(tl.uint8), mask=alive)
 
 
