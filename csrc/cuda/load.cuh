@@ -48,6 +48,8 @@ struct Pack {
     }
 };
 
+SNN_FN bool aligned_to(const void* pointer, size_t size) { return reinterpret_cast<uintptr_t>(pointer) % size == 0; }
+
 // Reads a run of a broadcast operand with one division for all of it.
 template <int Run>
 __device__ __forceinline__ void load_operand(const Operand& operand, int64_t n, float (&out)[Run]) {
@@ -63,6 +65,14 @@ __device__ __forceinline__ void load_operand(const Operand& operand, int64_t n, 
         within = n - block * operand.inner;
     }
     int64_t phase = block < operand.period ? block : block % operand.period;
+    using Values = Pack<float, Run>;
+    if (operand.inner == 1 && operand.period % Run == 0 && aligned_to(operand.data, Values::size)) {
+        Values values;
+        values.set(__ldg(Values::at(operand.data + phase)));
+#pragma unroll
+        for (int i = 0; i < Run; ++i) out[i] = values.value[i];
+        return;
+    }
 #pragma unroll
     for (int i = 0; i < Run; ++i) {
         out[i] = __ldg(operand.data + phase);
@@ -112,8 +122,6 @@ __device__ __forceinline__ void store(To* to, const From (&from)[Run]) {
     for (int i = 0; i < Run; ++i) pack.value[i] = static_cast<To>(from[i]);
     pack.store(to);
 }
-
-inline bool aligned_to(const void* pointer, size_t size) { return reinterpret_cast<uintptr_t>(pointer) % size == 0; }
 
 // Whether runs of a thread can be read from what a problem receives.
 inline bool in_runs(const Input& input) {

@@ -37,17 +37,22 @@ __device__ __forceinline__ void load_neurons(Neuron (&neuron)[Run], const Neuron
     }
 }
 
+template <int Run>
+__device__ __forceinline__ void store_member(const Neuron (&neuron)[Run], float Neuron::* member, float* to) {
+    float values[Run];
+#pragma unroll
+    for (int i = 0; i < Run; ++i) values[i] = neuron[i].*member;
+    store(to, values);
+}
+
 template <class Model, int Run>
 __device__ __forceinline__ void store_neurons(const Neuron (&neuron)[Run], const NeuronProblem& p, int64_t first) {
-#pragma unroll
-    for (int i = 0; i < Run; ++i) {
-        p.v_out[first + i] = neuron[i].v;
-        if (Model::decodes) p.input[0].x_out[first + i] = neuron[i].x;
-        if (Model::momentum) p.m[first + i] = neuron[i].m_v;
-        if (Model::momentum) p.input[0].m[first + i] = neuron[i].m_x;
-        if (Model::inputs == 2) p.input[1].x_out[first + i] = neuron[i].y;
-        if (Model::inputs == 2 && Model::momentum) p.input[1].m[first + i] = neuron[i].m_y;
-    }
+    store_member(neuron, &Neuron::v, p.v_out + first);
+    if (Model::decodes) store_member(neuron, &Neuron::x, p.input[0].x_out + first);
+    if (Model::momentum) store_member(neuron, &Neuron::m_v, p.m + first);
+    if (Model::momentum) store_member(neuron, &Neuron::m_x, p.input[0].m + first);
+    if (Model::inputs == 2) store_member(neuron, &Neuron::y, p.input[1].x_out + first);
+    if (Model::inputs == 2 && Model::momentum) store_member(neuron, &Neuron::m_y, p.input[1].m + first);
 }
 
 // What a run of neurons receives in a group of steps, dense currents of a type. The kernel's parameters are handed to
@@ -120,8 +125,11 @@ __global__ void __launch_bounds__(kThreads, 2) neuron_kernel(const NeuronProblem
 
 template <class Model, class Current>
 void launch_neuron(const NeuronProblem& p, cudaStream_t stream) {
-    bool runs = p.neurons % kRun == 0 && aligned_to(p.bytes, kRun);
-    for (int k = 0; k < p.arity; ++k) runs = runs && in_runs(p.input[k].received);
+    constexpr size_t size = kRun * sizeof(float);
+    bool runs =
+        p.neurons % kRun == 0 && aligned_to(p.bytes, kRun) && aligned_to(p.v_out, size) && aligned_to(p.m, size);
+    for (const NeuronInput* input = p.input; input < p.input + p.arity; ++input)
+        runs = runs && in_runs(input->received) && aligned_to(input->x_out, size) && aligned_to(input->m, size);
     const auto kernel = runs ? neuron_kernel<Model, Current, kRun> : neuron_kernel<Model, Current, 1>;
     launch("neuron", kernel, blocks_of(p.neurons, runs ? kRun : 1), stream, p);
 }
