@@ -140,10 +140,15 @@ __device__ __forceinline__ int64_t first_neuron(int run) {
     return (int64_t{blockIdx.x} * kThreads + threadIdx.x) * run;
 }
 
+constexpr int64_t kMostBlocks = (int64_t{1} << 31) - 1;
+
 // Runs a kernel in `blocks` blocks of kThreads threads.
 template <class... Parameter>
 void launch(const char* what, void (*kernel)(Parameter...), int64_t blocks, cudaStream_t stream,
             const std::common_type_t<Parameter>&... arguments) {
+    if (blocks > kMostBlocks)
+        throw std::invalid_argument(std::string(what) + ": expected work for at most 2^31 - 1 blocks of threads, got " +
+                                    std::to_string(blocks));
     cudaLaunchConfig_t configuration{};
     configuration.gridDim = dim3(static_cast<unsigned>(blocks));
     configuration.blockDim = dim3(kThreads);
