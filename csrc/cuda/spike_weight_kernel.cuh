@@ -1,14 +1,11 @@
 // Weights prepared for the tensor cores.
 #pragma once
 
+#include "../core/math.h"
 #include "reduce.cuh"
 #include "spike_gemm.cuh"
 
 namespace snn::cuda {
-
-__device__ __forceinline__ float power_of_two(int exponent) {
-    return from_bits(static_cast<uint32_t>(exponent + 127) << 23);
-}
 
 // The exponent that brings a number of at least 0 to [2^14, 2^15), as far as powers of two go.
 __device__ __forceinline__ int exponent_for(float largest, int lowest) {
