@@ -14,16 +14,40 @@ __device__ __noinline__ float value_of(Operand operand, int64_t n) {
     return __ldg(operand.data + n / operand.inner % operand.period);
 }
 
+// A block's part of an operand. Where its values are one or neighbours they are found without a division for each.
+class Along {
+  public:
+    __device__ Along(const Operand& operand, const VectorProblem& p)
+        : operand_(operand), first_(blockIdx.x * p.length), from_(operand.data) {
+        if (operand.period == 1 || operand.inner % p.length == 0) {
+            stride_ = 0;
+            from_ += first_ / operand.inner % operand.period;
+        } else if (operand.inner == 1 && operand.period % p.length == 0) {
+            stride_ = 1;
+            from_ += first_ % operand.period;
+        }
+    }
+    __device__ __forceinline__ float operator[](int64_t d) const {
+        return stride_ < 0 ? value_of(operand_, first_ + d) : __ldg(from_ + d * stride_);
+    }
+
+  private:
+    const Operand& operand_;
+    int64_t first_;
+    const float* from_;
+    int stride_ = -1;
+};
+
 template <class Current>
-__device__ float current_of(const Input& input, int64_t t, int64_t n) {
+__device__ float current_of(const Input& input, const Along&, int64_t t, int64_t n, int64_t) {
     return to_float(static_cast<const Current*>(input.current)[t * input.stride + n]);
 }
 
 // A train's.
 template <>
-__device__ float current_of<uint8_t>(const Input& input, int64_t t, int64_t n) {
+__device__ float current_of<uint8_t>(const Input& input, const Along& amplitude, int64_t t, int64_t n, int64_t d) {
     const uint32_t byte = input.train[t / kStepsPerByte * input.stride + n];
-    return weighed(byte, t % kStepsPerByte, value_of(input.amplitude, n));
+    return weighed(byte, t % kStepsPerByte, amplitude[d]);
 }
 
 // The statistics of a vector that every element's target needs.
@@ -42,11 +66,11 @@ __device__ float reduce(int64_t length, float start, Value value, Fold fold) {
 }
 
 template <Function F>
-__device__ Statistics statistics(const VectorProblem& p, int64_t first, const float* x) {
+__device__ Statistics statistics(const VectorProblem& p, const Along& a, const float* x) {
     if (F == softmax) {
-        const auto kept = [&](int64_t d) { return value_of(p.a, first + d) == 0.f ? -INFINITY : x[d]; };
+        const auto kept = [&](int64_t d) { return a[d] == 0.f ? -INFINITY : x[d]; };
         const float max = reduce(p.length, -INFINITY, kept, Max{});
-        const auto weight = [&](int64_t d) { return softmax_weight(kept(d), max, value_of(p.a, first + d)); };
+        const auto weight = [&](int64_t d) { return softmax_weight(kept(d), max, a[d]); };
         return {max, reduce(p.length, 0.f, weight, Add{})};
     }
     const auto length = static_cast<float>(p.length);
@@ -60,10 +84,9 @@ __device__ Statistics statistics(const VectorProblem& p, int64_t first, const fl
 }
 
 template <Function F>
-__device__ float target(const VectorProblem& p, int64_t n, float x, const Statistics& s) {
-    const float a = value_of(p.a, n);
+__device__ float target(const VectorProblem& p, float a, float b, float x, const Statistics& s) {
     if (F == softmax) return softmax_target(softmax_weight(a == 0.f ? -INFINITY : x, s.shift, a), s.total);
-    return norm_target(F == layer_norm ? x - s.shift : x, s.total, p.eps, a, value_of(p.b, n));
+    return norm_target(F == layer_norm ? x - s.shift : x, s.total, p.eps, a, b);
 }
 
 template <Function F, class Current>
@@ -71,6 +94,7 @@ __global__ void __launch_bounds__(kThreads) vector_kernel(const VectorProblem p)
     const int64_t first = blockIdx.x * p.length;
     float* const x = p.x_out + first;
     float* const v = p.v_out + first;
+    const Along amplitude(p.input.amplitude, p), offset(p.offset, p), scale(p.scale, p), a(p.a, p), b(p.b, p);
     for (int64_t d = threadIdx.x; d < p.length; d += kThreads) {
         x[d] = value_of(p.x, first + d);
         v[d] = value_of(p.v, first + d);
@@ -78,11 +102,11 @@ __global__ void __launch_bounds__(kThreads) vector_kernel(const VectorProblem p)
     for (int64_t t = 0; t < p.timesteps; ++t) {
         const float eta = __ldg(p.eta + t);
         for (int64_t d = threadIdx.x; d < p.length; d += kThreads)
-            x[d] = decoded(x[d], eta, current_of<Current>(p.input, t, first + d), value_of(p.offset, first + d));
-        const Statistics s = statistics<F>(p, first, x);
+            x[d] = decoded(x[d], eta, current_of<Current>(p.input, amplitude, t, first + d, d), offset[d]);
+        const Statistics s = statistics<F>(p, a, x);
         uint8_t* const bytes = p.bytes + t / kStepsPerByte * p.neurons + first;
         for (int64_t d = threadIdx.x; d < p.length; d += kThreads) {
-            const bool spike = chase(v[d], target<F>(p, first + d, x[d], s), eta, value_of(p.scale, first + d));
+            const bool spike = chase(v[d], target<F>(p, a[d], F == softmax ? 0.f : b[d], x[d], s), eta, scale[d]);
             const uint32_t before = t % kStepsPerByte ? bytes[d] : 0u;
             bytes[d] = static_cast<uint8_t>(before | (spike ? 1u << t % kStepsPerByte : 0u));
         }
