@@ -175,6 +175,10 @@ __global__ void __launch_bounds__(kThreads, 2) spike_neuron_kernel(const SpikeNe
     for (int64_t group = 0; group * kStepsPerByte < p.timesteps; ++group) {
         const int steps = steps_of(p.timesteps, group);
         const Sums sums = sums_of_group(Inputs(p, lane, group), steps);
+        float eta[kStepsPerByte];  // past the last step, that again
+#pragma unroll
+        for (int s = 0; s < kStepsPerByte; ++s)
+            eta[s] = __ldg(out.eta + group * kStepsPerByte + (s < steps ? s : steps - 1));
         for_each_run(lane, p.rows, [&](int half, int run, int64_t row, int64_t output, int count) {
             float multiplier[kRun], bias[kRun], offset[kRun], scale[kRun], a[kRun], b[kRun];
             load_run(p.multiplier + output, kRun, true, multiplier);
@@ -203,7 +207,7 @@ __global__ void __launch_bounds__(kThreads, 2) spike_neuron_kernel(const SpikeNe
             for (int s = 0; s < kStepsPerByte; ++s) {
                 if (s >= steps) break;
                 const int64_t t = group * kStepsPerByte + s;
-                const Step at = {__ldg(out.eta + t), 0.f, 0.f};
+                const Step at = {eta[s], 0.f, 0.f};
                 float added[kRun];
                 if (residual.current)
                     load_run(residual.current + t * residual.step_stride + beside, count, whole, added);
