@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import snn_kernels as sk
 from cuda_kernels import kernels_of
-from snn_kernels.ops.spike_gemm.gpu import convolution, launcher
+from snn_kernels.ops.spike_gemm.gpu import convolution, launcher, neurons_of
 from snn_kernels.ops.spike_gemm.synapses import Synapses
 from test_quantized_weight import extreme
 from test_spike_gemm import (
@@ -352,3 +352,12 @@ def test_a_call_is_two_launches_or_four(monkeypatch):
             convolution(BACKEND, "dense", train.bytes, 9, Synapses(weight, None, bias), None, geometry, 1, out)
         assert launches == ["prepare", "run"]
         assert operations.seen == copies
+
+
+def test_operands_of_one_number_are_two_launches_together():
+    offset, x, scale, v = torch.tensor([1.0, 2.0, 3.0, 4.0]).unbind()
+    outputs = (torch.empty(0), torch.empty(0), torch.empty(3, 20))
+    with Operations() as operations:
+        neurons = neurons_of(9, None, (torch.empty(9), offset, x, scale, [], v, "relu"), (0, 1), outputs)
+    assert operations.seen == ["aten::stack", "aten::clone"]
+    assert [(row.tolist(), stride) for row, stride in neurons.fields] == [([n] * 20, 0) for n in (1, 2, 3, 3, 3, 4)]

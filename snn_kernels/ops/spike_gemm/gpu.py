@@ -184,7 +184,14 @@ def neurons_of(
         return ordered.contiguous(), ordered.shape[-1]
 
     padded = [*parameters, *[scale] * (2 - len(parameters))]
-    fields = [field(value) for value in (offset, x, scale, *padded, v)]
+    values = (offset, x, scale, *padded, v)
+    different = {id(value): value for value in values}
+    fields = {key: field(value) for key, value in different.items() if value.numel() != 1}
+    single = {key: value.float().reshape(()) for key, value in different.items() if value.numel() == 1}
+    if single:  # two launches for all of them
+        repeated = torch.stack(list(single.values()))[:, None].expand(-1, shape[order[-1]]).contiguous()
+        fields |= {key: (row, 0) for key, row in zip(single, repeated)}
+    fields = [fields[id(value)] for value in values]
     return Neurons(timesteps, shape[order[-1]], activation, eta.contiguous(), fields, residual, *outputs)
 
 
