@@ -90,12 +90,19 @@ def test_compiles_without_fused_operations_or_spills(name, dtype, capability, al
     assert_spills_at_most(0, kernel, tmp_path)
 
 
+def moves_runs(kernel) -> bool:
+    """Whether neither currents of 16 bits nor bytes are read or written one by one."""
+    return not re.search(r"(ld|st)\.global\.[bu](8|16)\b", kernel.asm["ptx"])
+
+
 @pytest.mark.parametrize("capability", [80, 90, 100])
 @pytest.mark.parametrize("kernel", [count_kernel, mix_kernel], ids=["count", "mix"])
 def test_parallel_neurons_compile_without_fused_operations_or_spills(kernel, capability, tmp_path):
-    ahead = aot(kernel, {"BLOCK": BLOCK}, "bfloat16", capability)
-    assert_rounds_once(ahead)
-    assert_spills_at_most(0, ahead, tmp_path)
+    for aligned in (True, False):
+        ahead = aot(kernel, {"ALIGNED": aligned, "BLOCK": BLOCK}, "bfloat16", capability)
+        assert_rounds_once(ahead)
+        assert_spills_at_most(0, ahead, tmp_path)
+        assert moves_runs(ahead) == aligned
 
 
 @pytest.mark.parametrize("capability", [80, 90, 100])
@@ -103,19 +110,22 @@ def test_parallel_neurons_compile_without_fused_operations_or_spills(kernel, cap
 def test_vector_targets_compile_without_fused_operations_or_spills(name, capability, tmp_path):
     for block, stack in ((512, 0), (4096, 64)):  # of the longest vectors a few registers may be spilled
         for packed in (False, True):
-            constants = {"H": VECTOR_FUNCTIONS[name], "PACKED": packed, "BLOCK": block}
+            constants = {"H": VECTOR_FUNCTIONS[name], "PACKED": packed, "ALIGNED": True, "BLOCK": block}
             kernel = aot(vector_kernel, constants, "uint8" if packed else "bfloat16", capability, warps_of(block))
             assert_rounds_once(kernel)
             assert_spills_at_most(stack, kernel, tmp_path)
+            assert moves_runs(kernel)
 
 
 @pytest.mark.parametrize("capability", [80, 90, 100])
 @pytest.mark.parametrize("dtype", ["bfloat16", "uint8"])
 def test_decoding_compiles_without_fused_operations_or_spills(dtype, capability, tmp_path):
-    constants = {"PACKED": dtype == "uint8", "BLOCK": decoding.BLOCK}
-    kernel = aot(decoding.decode_kernel, constants, dtype, capability)
-    assert_rounds_once(kernel)
-    assert_spills_at_most(0, kernel, tmp_path)
+    for aligned in (True, False):
+        constants = {"PACKED": dtype == "uint8", "ALIGNED": aligned, "BLOCK": decoding.BLOCK}
+        kernel = aot(decoding.decode_kernel, constants, dtype, capability)
+        assert_rounds_once(kernel)
+        assert_spills_at_most(0, kernel, tmp_path)
+        assert moves_runs(kernel) == aligned
 
 
 def test_the_machine_code_of_an_exact_activation_fuses_nothing(tmp_path):

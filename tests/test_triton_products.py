@@ -45,6 +45,8 @@ def compile_ahead(activation: str | None, capability: int, parts: int, convoluti
         constants["H"] = TRITON_ACTIVATIONS[activation].function
         absent = {None: ("p_residual", "p_amplitude"), "currents": ("p_amplitude",), "train": ()}[residual]
         constants |= dict.fromkeys(absent)
+    else:
+        constants["ALIGNED"] = True
     return aot(kernel, capability, constants, p_residual="*u8" if residual == "train" else "*fp32")
 
 
@@ -71,6 +73,8 @@ def test_compiles_to_tensor_cores_without_spills(activation, capability, parts, 
     assert not re.search(r"ld\.global\.[bu]16", ptx)
     turn = ptx[ptx.index(products[0]) : ptx.rindex(products[-1])]
     assert "wgmma.wait_group.sync.aligned 0;" not in turn
+    if activation is None:
+        assert "st.global.b32" not in ptx
     if residual != "train":  # whose own bytes, one in eight steps, may lie anywhere
         assert not re.search(r"ld\.global\.[bu]8", ptx)
     assert_spills_at_most(0, kernel, tmp_path)

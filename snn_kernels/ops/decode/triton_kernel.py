@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-
-import torch
 import triton
 import triton.language as tl
 
 from ..currents import is_train
-from ..neuron.triton_kernel import load_operand
+from ..neuron.triton_kernel import is_aligned, load_operand, load_received, on_device, store
 from ..neuron.triton_steps import decoded
 
 __all__ = ["BLOCK", "decode_kernel", "decode_triton"]
@@ -39,34 +36,37 @@ def decode_kernel(
     timesteps: tl.int64,
     neurons: tl.int64,
     PACKED: tl.constexpr,
+    ALIGNED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """``x <- x - eta (2 current - offset)``, stored after each step; ``PACKED`` currents are bits of a train's bytes,
-    each worth the amplitude."""
+    each worth the amplitude. ``ALIGNED`` is that of the neurons."""
     n = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     alive = n < neurons
+    if ALIGNED:
+        alive = tl.max_constancy(alive, 16)
     offset = load_operand(p_offset, offset_inner, offset_period, n, neurons, alive)
     x = load_operand(p_x, x_inner, x_period, n, neurons, alive)
+    amplitude = offset
     if PACKED:
         amplitude = load_operand(p_amplitude, amplitude_inner, amplitude_period, n, neurons, alive)
-        for group in range(0, (timesteps + 7) // 8):
-            byte = tl.load(p_current + group * stride + n, mask=alive, other=0).to(tl.int32)
-            for t in range(group * 8, tl.minimum(group * 8 + 8, timesteps)):
-                current = tl.where(byte & 1 != 0, amplitude, 0.0)
-                byte = byte >> 1
-                x = decoded(x, tl.load(p_eta + t), current, offset)
-                tl.store(p_out + t * neurons + n, x, mask=alive)
-    else:
-        for t in range(0, timesteps):
-            current = tl.load(p_current + t * stride + n, mask=alive, other=0.0).to(tl.float32)
-            x = decoded(x, tl.load(p_eta + t), current, offset)
-            tl.store(p_out + t * neurons + n, x, mask=alive)
+    whole = timesteps // 8 * 8
+    for t in range(0, whole, 8):
+        currents = load_received(p_current, stride, amplitude, n, alive, t, 0, 8, PACKED, ALIGNED)
+        for s in tl.static_range(8):
+            x = decoded(x, tl.load(p_eta + t + s), currents[s], offset)
+            store(p_out + (t + s) * neurons, x, n, alive, ALIGNED)
+    for t in range(whole, timesteps):
+        bit = (t - whole).to(tl.int32)
+        currents = load_received(p_current, stride, amplitude, n, alive, t, bit, 1, PACKED, ALIGNED)
+        x = decoded(x, tl.load(p_eta + t), currents[0], offset)
+        store(p_out + t * neurons, x, n, alive, ALIGNED)
 
 
 def decode_triton(flat, stride, amplitude, eta, operands, out) -> None:
     """Run the kernel; ``out``, which is not empty, is written."""
     neurons = out[0].numel()
-    with torch.cuda.device(out.device) if out.is_cuda else contextlib.nullcontext():
+    with on_device(out):
         decode_kernel[(triton.cdiv(neurons, BLOCK),)](
             flat,
             stride,
@@ -77,6 +77,7 @@ def decode_triton(flat, stride, amplitude, eta, operands, out) -> None:
             len(out),
             neurons,
             PACKED=is_train(flat),
+            ALIGNED=is_aligned((flat, out), (neurons, stride)),
             BLOCK=BLOCK,
             num_warps=4,
             enable_fp_fusion=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 
 import torch
 import triton
@@ -12,7 +13,7 @@ from ...layout import Operand, as_operand
 from ..currents import is_train
 from .triton_steps import model_of
 
-__all__ = ["block_of", "neuron_kernel", "neuron_triton"]
+__all__ = ["block_of", "is_aligned", "neuron_kernel", "neuron_triton", "on_device"]
 
 
 @triton.jit
@@ -218,6 +219,15 @@ def block_of(light: bool, bytes_per_current: int, aligned: bool) -> int:
     return 128 * 16 // bytes_per_current if aligned and light else 256
 
 
+def on_device(tensor: torch.Tensor):
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
+
+
+def is_aligned(pointers: Iterable[torch.Tensor], sizes: Iterable[int]) -> bool:
+    """Whether kernels may be promised ALIGNED."""
+    return all(tensor.data_ptr() % 16 == 0 for tensor in pointers) and all(size % 16 == 0 for size in sizes)
+
+
 def neuron_triton(received, eta, model, operands, x, v, momentum, order, outputs) -> None:
     """Run the kernel over a population that is not empty; ``outputs`` are written."""
     bytes, x_out, v_out, m_out = outputs
@@ -235,11 +245,10 @@ def neuron_triton(received, eta, model, operands, x, v, momentum, order, outputs
     ]
     padded = [*operands.parameters, *[operands.scale] * (2 - len(operands.parameters))]
     pointers = [bytes, v_out, *x_out, *m_out, *(current for current, *_ in received)]
-    aligned = all(tensor.data_ptr() % 16 == 0 for tensor in pointers)
-    aligned = aligned and all(size % 16 == 0 for size in (neurons, *(stride for _, stride, _ in received)))
+    aligned = is_aligned(pointers, (neurons, *(stride for _, stride, _ in received)))
     packed = is_train(received[0][0])
     block = block_of(light, 4 if packed else received[0][0].element_size(), aligned)
-    with torch.cuda.device(v_out.device) if v_out.is_cuda else contextlib.nullcontext():
+    with on_device(v_out):
         neuron_kernel[(triton.cdiv(neurons, block),)](
             *inputs[0],
             *inputs[-1],

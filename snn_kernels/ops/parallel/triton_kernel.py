@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-
-import torch
 import triton
 import triton.language as tl
 
-from ..neuron.triton_kernel import load_operand
+from ..neuron.triton_kernel import is_aligned, load_currents, load_operand, on_device, store
 
 __all__ = ["count_kernel", "mix_kernel", "parallel_triton"]
 
@@ -42,14 +39,25 @@ def count_kernel(
     p_bytes,
     timesteps: tl.int64,
     neurons: tl.int64,
+    ALIGNED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Step ``t`` (from 1) is a spike where ``t <= (sum + threshold / 2 + shift * T) / threshold``."""
+    """Step ``t`` (from 1) is a spike where ``t <= (sum + threshold / 2 + shift * T) / threshold``.
+
+    ``ALIGNED`` is that of the neurons.
+    """
     n = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     alive = n < neurons
+    if ALIGNED:
+        alive = tl.max_constancy(alive, 16)
     total = tl.zeros([BLOCK], tl.float32)
-    for t in range(0, timesteps):
-        total += tl.load(p_current + t * step_stride + n, mask=alive, other=0.0).to(tl.float32)
+    whole = timesteps // 8 * 8
+    for t in range(0, whole, 8):
+        currents = load_currents(p_current, step_stride, n, alive, t, 8, ALIGNED)
+        for s in tl.static_range(8):
+            total += currents[s].to(tl.float32)
+    for t in range(whole, timesteps):
+        total += load_currents(p_current, step_stride, n, alive, t, 1, ALIGNED)[0].to(tl.float32)
     threshold = load_operand(p_threshold, threshold_inner, threshold_period, n, neurons, alive)
     shift = load_operand(p_shift, shift_inner, shift_period, n, neurons, alive)
     level = tl.math.div_rn(total + 0.5 * threshold + shift * timesteps.to(tl.float32), threshold)
@@ -59,7 +67,7 @@ def count_kernel(
             step = group * 8 + s + 1
             fires = (step.to(tl.float32) <= level) & (step <= timesteps)
             byte |= fires.to(tl.int32) << s
-        tl.store(p_bytes + group * neurons + n, byte.to(tl.uint8), mask=alive)
+        store(p_bytes + group * neurons, byte.to(tl.uint8), n, alive, ALIGNED)
 
 
 @triton.jit(
@@ -73,17 +81,20 @@ def mix_kernel(
     p_bytes,
     timesteps: tl.int64,
     neurons: tl.int64,
+    ALIGNED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Step ``t`` is a spike where ``sum_u weight[t, u] * current[u] >= threshold[t]``; eight sums a pass."""
     n = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     alive = n < neurons
+    if ALIGNED:
+        alive = tl.max_constancy(alive, 16)
     for group in range(0, (timesteps + 7) // 8):
         totals = ()
         for _ in tl.static_range(8):
             totals += (tl.zeros([BLOCK], tl.float32),)
         for u in range(0, timesteps):
-            current = tl.load(p_current + u * step_stride + n, mask=alive, other=0.0).to(tl.float32)
+            current = load_currents(p_current, step_stride, n, alive, u, 1, ALIGNED)[0].to(tl.float32)
             added = ()
             for s in tl.static_range(8):
                 t = tl.minimum(group * 8 + s, timesteps - 1)
@@ -94,15 +105,16 @@ def mix_kernel(
             t = group * 8 + s
             if t < timesteps:
                 byte |= (totals[s] >= tl.load(p_threshold + t)).to(tl.int32) << s
-        tl.store(p_bytes + group * neurons + n, byte.to(tl.uint8), mask=alive)
+        store(p_bytes + group * neurons, byte.to(tl.uint8), n, alive, ALIGNED)
 
 
 def parallel_triton(flat, stride, fields, weights, out) -> None:
     """Run the counting kernel on ``fields`` (operands) or the mixing one on ``weights``; ``out`` is not empty."""
     neurons, timesteps = out[0].numel(), len(flat)
     grid = (triton.cdiv(neurons, BLOCK),)
-    options = {"BLOCK": BLOCK, "num_warps": 4, "enable_fp_fusion": False}
-    with torch.cuda.device(out.device) if out.is_cuda else contextlib.nullcontext():
+    aligned = is_aligned((flat, out), (neurons, stride))
+    options = {"ALIGNED": aligned, "BLOCK": BLOCK, "num_warps": 4, "enable_fp_fusion": False}
+    with on_device(out):
         if weights is None:
             threshold, shift = fields
             count_kernel[grid](flat, stride, *threshold, *shift, out, timesteps, neurons, **options)

@@ -115,8 +115,13 @@ def product_kernel(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    ALIGNED: tl.constexpr,
 ):
-    """The currents of a tile of rows and outputs for the steps of one byte group."""
+    """The currents of a tile of rows and outputs for the steps of one byte group.
+
+    ``ALIGNED`` promises that ``p_out`` is a multiple of 16 bytes, and of 4 numbers ``out_step``, ``out_row`` and
+    ``outputs``.
+    """
     first_row, first_output = tile_of(outputs, BLOCK_M, BLOCK_N)
     group = tl.program_id(1).to(tl.int64)
     starts = row_offsets(height, width, sample_stride, y_stride, x_stride, first_row, rows, WINDOWS, BLOCK_M)
@@ -141,11 +146,16 @@ def product_kernel(
     multiplier = tl.load(p_multiplier + first_output + n)
     bias = tl.load(p_bias + first_output + n)
     alive = alive_of(first_row, first_output, rows, outputs, BLOCK_M, BLOCK_N)
+    if ALIGNED:
+        alive = tl.max_constancy(alive, (1, 4))
     p_out = pointers_of(p_out, out_row, first_row, first_output, BLOCK_M, BLOCK_N)
     for s in tl.static_range(STEPS):
         t = group * 8 + s
         if t < timesteps:
-            tl.store(p_out + t * out_step, current_of(sums[s], multiplier, bias, s), mask=alive)
+            p_tile = p_out + t * out_step
+            if ALIGNED:
+                p_tile = tl.multiple_of(p_tile, (1, 16))
+            tl.store(p_tile, current_of(sums[s], multiplier, bias, s), mask=alive)
 
 
 FIELDS = [f"{kind}_{name}" for name in ("offset", "x", "scale", "a", "b", "v") for kind in ("p", "row")]

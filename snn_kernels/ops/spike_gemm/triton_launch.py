@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-
-import torch
 import triton
 from torch import Tensor
 
 from ...triton_activations import TRITON_ACTIVATIONS
+from ..neuron.triton_kernel import on_device
 from .gpu import Neurons, Product
 from .gpu_weights import Weights, is_uniform
 from .triton_events import event_kernel
@@ -37,10 +35,6 @@ def tile_of(inputs: int, outputs: int, timesteps: int, fused: bool) -> dict[str,
         "BLOCK_M": 64,
         "STEPS": 8 if timesteps > 4 else 4,
     }
-
-
-def on_device(tensor: Tensor):
-    return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
 
 
 def check_row(name: str, elements: int, product: Product) -> None:
@@ -100,7 +94,10 @@ def run(product: Product, out: Tensor) -> None:
     check_row("weight", out.stride(1), product)
     with on_device(out):
         product_kernel[(tiles_of(product, out.shape[2]), triton.cdiv(len(out), 8))](
-            *operands_of(product), *currents_of(product, out), **constants_of(product)
+            *operands_of(product),
+            *currents_of(product, out),
+            **constants_of(product),
+            ALIGNED=out.data_ptr() % 16 == 0 and all(size % 4 == 0 for size in (*out.stride()[:2], out.shape[2])),
         )
 
 

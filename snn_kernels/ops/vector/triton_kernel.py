@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-
-import torch
 import triton
 import triton.language as tl
 
 from ... import triton_math as m
 from ..currents import is_train
-from ..neuron.triton_kernel import load_operand
+from ..neuron.triton_kernel import is_aligned, load_currents, load_operand, on_device, store
 from ..neuron.triton_steps import chase, decoded
 
 __all__ = ["vector_kernel", "vector_triton"]
@@ -84,12 +81,21 @@ def vector_kernel(
     length: tl.int64,
     H: tl.constexpr,
     PACKED: tl.constexpr,
+    ALIGNED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """``PACKED`` currents are bits of a train's bytes, each worth the amplitude."""
+    """``PACKED`` currents are bits of a train's bytes, each worth the amplitude.
+
+    ``ALIGNED`` promises that pointers are multiples of 16 bytes, the stride and ``length`` multiples of 16 elements.
+    """
     d = tl.arange(0, BLOCK)
     inside = d < length
-    n = tl.program_id(0).to(tl.int64) * length + d
+    if ALIGNED:
+        inside = tl.max_constancy(inside, 16)
+    first = tl.program_id(0).to(tl.int64) * length
+    if ALIGNED:
+        first = tl.multiple_of(first, 16)
+    n = first + d
     x = load_operand(p_x, x_inner, x_period, n, neurons, inside)
     v = load_operand(p_v, v_inner, v_period, n, neurons, inside)
     offset = load_operand(p_offset, offset_inner, offset_period, n, neurons, inside)
@@ -101,21 +107,21 @@ def vector_kernel(
     for group in range(0, (timesteps + 7) // 8):
         byte = tl.zeros([BLOCK], tl.int32)
         if PACKED:
-            received = tl.load(p_current + group * stride + n, mask=inside, other=0).to(tl.int32)
+            received = load_currents(p_current, stride, n, inside, group, 1, ALIGNED)[0].to(tl.int32)
         # A loop at run time: unrolled, eight reductions and their loads do not fit the registers.
         for t in range(group * 8, tl.minimum(group * 8 + 8, timesteps)):
             if PACKED:
                 current = tl.where(received & 1 != 0, amplitude, 0.0)
                 received = received >> 1
             else:
-                current = tl.load(p_current + t * stride + n, mask=inside, other=0.0).to(tl.float32)
+                current = load_currents(p_current, stride, n, inside, t, 1, ALIGNED)[0].to(tl.float32)
             eta = tl.load(p_eta + t)
             x = decoded(x, eta, current, offset)
             v, spike = chase(v, H(x, a, b, eps, length.to(tl.float32), inside), eta, scale)
             byte |= (spike.to(tl.int32) << t % 8).to(tl.int32)
-        tl.store(p_bytes + group * neurons + n, byte.to(tl.uint8), mask=inside)
-    tl.store(p_x_out + n, x, mask=inside)
-    tl.store(p_v_out + n, v, mask=inside)
+        store(p_bytes + group * neurons, byte.to(tl.uint8), n, inside, ALIGNED)
+    store(p_x_out, x, n, inside, ALIGNED)
+    store(p_v_out, v, n, inside, ALIGNED)
 
 
 def warps_of(block: int) -> int:
@@ -130,7 +136,7 @@ def vector_triton(function, timesteps, flat, stride, amplitude, eta, eps, operan
     if length > LONGEST:
         raise ValueError(f"current: expected at most {LONGEST} elements a vector on backend 'triton', got {length}")
     block = triton.next_power_of_2(length)
-    with torch.cuda.device(v_out.device) if v_out.is_cuda else contextlib.nullcontext():
+    with on_device(v_out):
         vector_kernel[(neurons // length,)](
             flat,
             stride,
@@ -146,6 +152,7 @@ def vector_triton(function, timesteps, flat, stride, amplitude, eta, eps, operan
             length,
             H=VECTOR_FUNCTIONS[function],
             PACKED=is_train(flat),
+            ALIGNED=is_aligned((flat, bytes, x_out, v_out), (length, stride)),
             BLOCK=block,
             num_warps=warps_of(block),
             enable_fp_fusion=False,
