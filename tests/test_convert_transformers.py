@@ -34,11 +34,21 @@ def in_both_forms(names) -> list[tuple[str, str]]:
     return forms + [(name, "decomposed") for name in names if name not in BATCH_NORMALISED]
 
 
+def name_norms(model: torch.nn.Module) -> None:
+    """Let LLaMA's norms, which it writes out, be PyTorch's function, which the oracle knows as one."""
+    for module in model.modules():
+        if type(module).__name__ == "LlamaRMSNorm":
+            of, eps = module.weight, module.variance_epsilon
+            module.forward = lambda x, of=of, eps=eps: of * torch.nn.functional.rms_norm(x, of.shape, None, eps)
+
+
 @pytest.mark.parametrize(("name", "normalisation"), in_both_forms([*MODELS, *MORE]))
 def test_agrees_with_the_value_domain(name, normalisation):
     model, x, calibration = built(name)
     # Step sizes that fall to 7e-4: by then estimates are so near their targets that a target off by 1e-4 shows.
     snn = convert(model, [calibration], timesteps=24, schedule=Exponential(0.5, 0.75), normalisation=normalisation)
+    if normalisation == "vector":
+        name_norms(model)
     for output, wanted in zip(*witnessed(model, x, snn, [1, 2, 7, 8, 9, 24], normalisation)):
         # Estimates that decisions have made the same, and one affine map: a few float32 roundings.
         assert relative_error(output, wanted) < 1e-6

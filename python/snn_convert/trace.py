@@ -117,7 +117,6 @@ def export(model: nn.Module, sample: Any) -> torch.export.ExportedProgram:
         Exception: torch.export's own, with a hint, when it cannot trace the model.
     """
     args, kwargs = pytree.tree_map_only(Tensor, _two_samples, as_arguments(sample))
-    shapes = pytree.tree_map(_dynamic_batch, dict(inspect.signature(model.forward).bind(*args, **kwargs).arguments))
     with evaluation_mode(model), torch.no_grad():
         try:
             torch.func.functional_call(model, {k: b.clone() for k, b in model.named_buffers()}, args, kwargs)
@@ -125,6 +124,8 @@ def export(model: nn.Module, sample: Any) -> torch.export.ExportedProgram:
             raise CalibrationError(
                 f"calibration: the model refuses its first item: {refusal(sample, error)}"
             ) from error
+        by_name = inspect.signature(model.forward).bind(*args, **kwargs).arguments
+        shapes = pytree.tree_map(_dynamic_batch, dict(by_name))
         try:
             with _without_warnings_of_torch():
                 return torch.export.export(model, args, kwargs, dynamic_shapes=shapes)
