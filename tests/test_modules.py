@@ -104,6 +104,16 @@ def test_casts_leave_the_fields_in_float32(cast):
     assert network[1]._eta.dtype == torch.float32
 
 
+def test_a_cast_in_the_middle_of_a_train_changes_nothing():
+    current = seeded(9, 2, 3, 5, 7)
+    whole, cut = neuron(momentum=0.5), neuron(momentum=0.5)
+    expected = whole(current)
+    begin = cut(current[:4])
+    assert torch.equal(torch.cat([begin, cut.half()(current[4:])]), expected)
+    assert torch.equal(cut.state.x, whole.state.x)
+    assert torch.equal(cut.state.v, whole.state.v)
+
+
 def test_half_precision_networks_run():
     network = nn.Sequential(nn.Linear(4, 5), SignGDNeuron("relu", SCHEDULE), nn.Linear(5, 3)).half()
     out = network(seeded(9, 2, 4).half())

@@ -49,6 +49,11 @@ def test_the_nearest_weights(shape, dtype):
     assert (quantized.dequantize()[2:3] == 0).all()
 
 
+def test_the_smallest_numbers_stay_within_the_largest_values():
+    """A 127th of 2.6e-43 rounds to a scale that it is 186 of."""
+    assert sk.quantize_weight(torch.tensor([[2.6e-43, -2.6e-43]])).values.tolist() == [[127, -127]]
+
+
 def test_the_error_of_normal_weights_is_as_stated():
     weight = random(64, 512)
     spikes = random_train(8, 30, 512).unpack()

@@ -169,7 +169,8 @@ def test_parts_of_a_product_of_pytorch(name, limit, monkeypatch):
     monkeypatch.setattr(apart, "AT_ONCE", limit)
     for packed in ((False, False), (True, False)):
         arguments = call(SHAPES[name], 20, packed)
-        shared = {**arguments, "offset": (0.3, seeded(1, 1)), "scale": 0.5, "bias": (0.1, seeded(1))}
+        scale = torch.full((1,) * arguments["v0"].ndim, 0.5)
+        shared = {**arguments, "offset": (0.3, seeded(1, 1)), "scale": scale, "bias": (0.1, seeded(1))}
         for given in (arguments, shared):
             values = [c.bytes if isinstance(c, SpikeTrain) else c for c in given["currents"]]
             of = [
