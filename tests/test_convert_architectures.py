@@ -183,6 +183,10 @@ def test_encoder_layer_of_pytorch():
         (lambda x: (torch.fft.fft(x) * torch.fft.fft(x + 1)).real, "aten.mul.* complex values are no activations"),
         (lambda x: F.softplus(x, beta=2.0), "softplus with beta other than 1"),  # not written out: its rule refuses it
         (lambda x: torch.sin(x), "aten.sin.* cannot be converted: supported are affine operations"),
+        (
+            lambda x: F.instance_norm(rows(x), torch.zeros(3), torch.ones(3), use_input_stats=False).flatten(1),
+            "instance norm with running statistics: use BatchNorm",
+        ),
         (lambda x: torch.linalg.vector_norm(x, 3.0, dim=1, keepdim=True), "norms of order 1 and 2"),
     ],
 )

@@ -1,6 +1,7 @@
 """The other dynamics of the family: subgradient, integrate-and-fire and parallel spiking networks."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from models import Residual, images, randomise_batch_norm, relu_cnn
 from snn_convert import QCFS, UnsupportedOperation, convert
 from snn_convert.rectifiers import ParallelPopulation
 from snn_kernels.schedules import Exponential, Inverse
+from test_convert_operations import Applied
 
 STEPS = [1, 2, 3, 7, 8, 9, 16, 33, 64, 128]
 
@@ -138,6 +140,18 @@ def test_maxima_and_clips_are_made_of_relus(recipe):
     # The rounding of a count falls with 1 / T; a level of seven such populations deep adds a few.
     assert error[1] < 0.02
     assert error[1] < 0.35 * error[0]
+
+
+@pytest.mark.parametrize(
+    "clip", [partial(torch.clamp, max=0.3), partial(torch.clamp_max, max=0.3), partial(torch.clamp, min=0.1, max=0.5)]
+)
+@torch.no_grad()
+def test_clips_on_either_side_are_made_of_relus(clip):
+    torch.manual_seed(0)
+    model, x = Applied(clip).eval(), torch.randn(16, 6)
+    model(x)
+    snn = convert(model, [x], recipe="subgradient", timesteps=2)
+    torch.testing.assert_close(snn.network(x)[0], model(x))
 
 
 def qcfs_network(levels: int) -> nn.Module:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models import images
+from models import images, randomise_batch_norm
 from oracle import oracle_outputs
 from snn_convert import UnsupportedOperation, convert
 from snn_kernels.schedules import Exponential
@@ -106,6 +106,14 @@ def test_function(name):
 
 MATRICES = (-1, 3, 4)
 
+
+def grouped_heads(x):
+    """Four heads of queries, two of keys and values."""
+    keys, values = torch.tanh(x).reshape(-1, 2, 2, 3).unbind(1)
+    keys, values = (y.reshape(-1, 2, 3, 1) for y in (keys, values))
+    return F.scaled_dot_product_attention(x.reshape(-1, 4, 3, 1), keys, values, enable_gqa=True).flatten(1)
+
+
 COMPOSED = {
     # Other names, and what PyTorch defines by other operations.
     "multiply": lambda x: torch.multiply(F.relu(x), x),
@@ -116,7 +124,14 @@ COMPOSED = {
     "tensordot": lambda x: torch.tensordot(F.relu(x).reshape(MATRICES), torch.ones(4, 5), 1).flatten(1),
     "triangle": lambda x: torch.tril(F.relu(x).reshape(MATRICES)).flatten(1),
     "differences": lambda x: torch.diff(F.relu(x)),
+    "addcmul": lambda x: torch.addcmul(x, F.relu(x), torch.sigmoid(x), value=0.5),
+    "a constant over an activation": lambda x: torch.linspace(0.5, 1.5, 12) / (x.abs() + 1),
     "cosine similarity": lambda x: F.cosine_similarity(x.reshape(MATRICES), F.relu(x).reshape(MATRICES) + 0.5, dim=2),
+    "variance, not corrected": lambda x: torch.var(x.reshape(MATRICES), 2, correction=0),
+    "deviation, not corrected": lambda x: torch.std(x.reshape(MATRICES), 2, unbiased=False),
+    "deviation, corrected": lambda x: torch.std(x.reshape(MATRICES), 2),
+    "instance norm": lambda x: F.instance_norm(x.reshape(MATRICES), eps=1e-2).flatten(1),
+    "attention of grouped heads": grouped_heads,
     # Affine.
     "diagonal": lambda x: torch.diagonal(F.relu(x).reshape(MATRICES), dim1=1, dim2=2),
     "fold": lambda x: F.fold(F.relu(x).reshape(-1, 4, 3), (1, 6), (1, 4)).flatten(1),
@@ -153,6 +168,15 @@ def test_composed_function(name):
         torch.testing.assert_close(snn.network(x)[0], wanted, rtol=1e-5, atol=1e-5)
         # The last step is 2e-3 of a range, and quotients and logarithms enlarge errors of that size.
         assert (snn(x) - wanted).norm() < 0.05 * wanted.norm()
+
+
+@pytest.mark.parametrize(
+    ("function", "wanted"),
+    [(lambda x: x * x, "square"), (lambda x: x.clamp(min=0), "relu"), (lambda x: torch.clamp_min(x, 0.0), "relu")],
+)
+def test_what_a_simpler_neuron_computes_is_left_to_it(function, wanted):
+    snn = convert(Applied(function).eval(), [torch.randn(16, 6)], timesteps=2, schedule=Exponential())
+    assert [population.activation for _, population in snn.populations()] == [wanted]
 
 
 @pytest.mark.parametrize("function", [lambda x: x - x.max(), lambda x: x - x.amax((0, 1))])
@@ -196,6 +220,7 @@ def padded(sides: tuple[int, ...], pool: nn.Module) -> nn.Module:
         padded((0, 1, 2, 0), nn.MaxPool2d(3, stride=2)),
         padded((1, 2, 0, 1), nn.MaxPool2d(2, stride=3, dilation=2)),
         padded((1, 1, 0, 0), nn.MaxPool2d((1, 3), padding=(0, 1))),
+        nn.Sequential(nn.ConstantPad1d((0, 1), -torch.inf), nn.MaxPool2d(2)),  # of the last axis alone
     ],
 )
 def test_max_pool_finds_the_window(pool):
@@ -299,6 +324,44 @@ def test_parameters_that_multiply_features_are_in_the_weights():
     torch.testing.assert_close(snn.network(x)[0], model(x), rtol=1e-5, atol=1e-5)
     for output, wanted in zip(snn.outputs_at(x, steps=[5, 33]), oracle_outputs(model, x, snn, [5, 33])):
         assert (output - wanted).norm() <= 1e-3 * wanted.norm()
+
+
+def test_a_parameter_of_every_place_is_in_no_weights():
+    class Places(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(1, 4, 3), nn.Linear(144, 3)
+            self.factor = nn.Parameter(torch.rand(4, 6, 6) + 0.5)
+
+        def forward(self, x):
+            return self.head(torch.relu(self.conv(x) * self.factor).flatten(1))
+
+    torch.manual_seed(0)
+    model, x = Places().eval(), images()
+    snn = convert(model, [x], timesteps=2, schedule=Exponential())
+    torch.testing.assert_close(snn.network(x)[0], model(x))
+
+
+def test_batch_norm_behind_a_computed_weight_stays_apart():
+    torch.manual_seed(0)
+    conv = nn.utils.parametrizations.weight_norm(nn.Conv2d(1, 4, 3))
+    model = randomise_batch_norm(nn.Sequential(conv, nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 3, 6), nn.Flatten()))
+    x = images()
+    snn = convert(model, [x], timesteps=2, schedule=Exponential())
+    torch.testing.assert_close(snn.network(x)[0], model(x))
+
+
+def test_neurons_of_a_stack_have_the_channels_of_its_parts():
+    class Stacked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.head = nn.Conv2d(1, 3, 3), nn.Conv2d(1, 3, 3), nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.head(torch.relu(torch.stack([self.first(x), self.second(x)], 1)).mean((1, 3, 4)))
+
+    ((_, population),) = convert(Stacked(), [images()], timesteps=2, schedule=Exponential()).populations()
+    assert population.channel_dims == (2,)
 
 
 @pytest.mark.parametrize("window", [3, 5, 7])

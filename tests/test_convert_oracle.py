@@ -10,6 +10,7 @@ from torch import nn
 from models import Residual, gelu_mlp, images, pooled_cnn, randomise_batch_norm, relu_cnn
 from oracle import gelu_sigmoid, oracle_outputs
 from snn_convert import convert
+from snn_convert.encoders import encode
 from snn_convert.loop import single_step_loop
 from snn_kernels.schedules import Exponential
 
@@ -51,6 +52,28 @@ def test_encoders_agree_with_the_value_domain(encoder):
     snn = convert(model, [images(32, seed=2)], timesteps=33, recipe="paper", encoder=encoder)
     for output, wanted in zip(snn.outputs_at(x, steps=[5, 33]), oracle_outputs(model, x, snn, [5, 33])):
         assert_close_in_norm(output, wanted, 1e-3)
+
+
+@pytest.mark.parametrize("estimate", [-0.4, 0.9])
+def test_a_stochastic_encoder_draws_the_sigmoid_of_the_gradient(estimate):
+    torch.manual_seed(0)
+    x = torch.full((100, 100), 0.3)
+    ((spikes,), _) = encode("stochastic", x, torch.tensor(estimate), torch.tensor([0.1]))
+    # Four standard deviations of the mean of 10,000 draws.
+    assert abs(spikes.mean() - torch.sigmoid(torch.tensor(estimate - 0.3))) < 4 * 0.5 / 100
+
+
+def test_a_stochastic_encoder_is_seeded_and_right_in_the_mean():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 4)).eval(), torch.rand(16, 6)
+    snn = convert(model, [x], timesteps=64, encoder="stochastic", schedule=Exponential(0.2, 0.95))
+    runs = []
+    for seed in (0, *range(20)):
+        torch.manual_seed(seed)
+        runs.append(snn(x))
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[1], runs[2])
+    assert_close_in_norm(torch.stack(runs[1:]).mean(0), model(x), 0.1)
 
 
 def test_paper_calibrates_relu_per_neuron_and_leaves_the_rest_at_one():

@@ -87,6 +87,20 @@ def test_convolutions_spike_by_spike(outputs, kernel, stride, padding, groups):
     assert profile["1"].ann_macs == 4 * 22 * 22  # 3x3 on 8x8: 22 of the 24 products of a line lie within
 
 
+def test_padding_before_a_convolution_delivers_no_spikes():
+    torch.manual_seed(0)
+    padding, convolution = nn.ZeroPad2d(1), nn.Conv2d(4, 3, 3)
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), padding, convolution, nn.ReLU(), nn.Flatten(), nn.Linear(192, 2)
+    )
+    x = images(3)
+    snn = convert(model, [x], **QUICK)
+    row, places = rows(snn.profile(x))["4"], fan_out(8, 3, 1, 1)
+    arriving = (spikes_of(snn, x)["1"] * places[:, None] * places).sum().item()
+    assert row.synaptic_operations == pytest.approx(3 * arriving / 3)  # outputs a place, samples
+    assert row.macs == 0
+
+
 class Branches(nn.Module):
     """A residual sum, a mean over places, a factor per channel and a choice of channels before the next map."""
 

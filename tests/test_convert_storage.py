@@ -19,6 +19,7 @@ from models import images, relu_cnn
 from snn_convert import QCFS, ModelFileError, SpikingModel, convert
 from snn_convert.storage import HEAD
 from snn_kernels.schedules import Exponential, Schedule
+from test_convert_operations import Applied
 
 
 @pytest.fixture(params=MODELS)
@@ -159,6 +160,23 @@ def test_arguments_that_are_no_tensors_are_those_of_the_conversion(tmp_path):
                 network(x, *arguments)
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: torch.add(torch.relu(x), torch.tanh(x), alpha=0.5),
+        lambda x: torch.relu(x).masked_fill(torch.arange(12) < 3, 0.5),  # of zeros_like(mask, dtype=float32)
+    ],
+)
+def test_arguments_by_name_are_kept(function, tmp_path):
+    torch.manual_seed(0)
+    model, x = Applied(function).eval(), torch.randn(16, 6)
+    model(x)
+    snn = convert(model, [x], timesteps=9, schedule=Exponential(0.3, 0.8))
+    snn.save(tmp_path / "model.snn")
+    assert torch.equal(SpikingModel.load(tmp_path / "model.snn")(x), snn(x))
+    assert torch.equal(copy.deepcopy(snn)(x), snn(x))
+
+
 class Warm(Schedule):
     def at(self, t):
         return 0.2 / (1 + t)
@@ -286,6 +304,7 @@ CODE = "x'); __import__('os').mkdir('pwned'); ('"
         (lambda head: node_of(head, "call_module").update(target=CODE), "no path of a module"),
         (lambda head: node_of(head, "placeholder").update(target=CODE), "is no name"),
         (lambda head: node_of(head, "placeholder").update(name=CODE), "is no name"),
+        (lambda head: node_of(head, "placeholder").update(name="class"), "'class' is no name"),
         (lambda head: node_of(head, "call_function").update(kwargs={CODE: 1}), "is no name"),
         (lambda head: head["graph"][0].update(op="call_method"), "'call_method' is not known"),
         (lambda head: head["settings"]["schedule"].update(name="__all__"), "'__all__' is not known"),

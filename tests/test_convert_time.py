@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -73,6 +74,13 @@ def test_an_encoded_input_has_a_window_of_its_own(delay):
     model, snn = network("residual", timesteps=16, onset_delay=delay, recipe="paper")
     assert min(snn.onsets.values()) == delay
     assert_agrees(model, snn, delay)
+
+
+def test_no_window_opens_in_a_network_without_neurons():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 5))
+    snn = convert(model, [images()], timesteps=4, onset_delay=2, schedule=Constant(0.1))
+    torch.testing.assert_close(snn(images()), model(images()).detach())
 
 
 def test_windows_follow_the_latest_feeder():
@@ -191,6 +199,15 @@ def test_the_best_of_a_large_model_are_compared_on_more_samples(monkeypatch):
     assert error == pytest.approx(distance(torch.cat(outputs), torch.cat(targets)), 1e-3)
 
 
+def test_the_likely_candidate_is_set_without_a_run_where_one_is_all_that_fits(monkeypatch):
+    monkeypatch.setattr(search, "BUDGET", 1.0)
+    _, snn = network("relu_cnn", timesteps=16)
+    assert snn.schedule == candidates(16)[0]
+    snn.set_schedule(Constant(0.1), 16)
+    assert math.isnan(search_schedule(snn, [images()]))
+    assert snn.schedule == candidates(16)[0]
+
+
 @pytest.mark.parametrize("delay", [2, 16])
 def test_masks_and_tokens_on_staggered_windows(delay):
     torch.manual_seed(0)
@@ -287,9 +304,11 @@ def test_a_run_goes_on_with_some_of_its_samples(name, delay):
         assert distance(rest.output(), snn(x)[kept]) < 1e-3
 
 
-@pytest.mark.parametrize("recipe", ["subgradient", "integrate_and_fire", "parallel"])
-def test_steps_and_samples_of_other_dynamics(recipe):
-    _, snn = network("relu_cnn", timesteps=12, recipe=recipe)
+@pytest.mark.parametrize(
+    ("recipe", "delay"), [("subgradient", None), ("subgradient", 2), ("integrate_and_fire", None), ("parallel", None)]
+)
+def test_steps_and_samples_of_other_dynamics(recipe, delay):
+    _, snn = network("relu_cnn", timesteps=12, recipe=recipe, onset_delay=delay)
     x, kept = images(), torch.tensor([4, 1])
     wanted, run = snn(x), snn.start(x)
     for _ in range(snn.latency):
@@ -452,7 +471,14 @@ def test_run_until_with_arguments_that_do_not_fit(arguments, message):
         snn.run_until(images(), **arguments)
 
 
-@pytest.mark.parametrize("model", [nn.Conv2d(1, 3, 3), nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.Flatten(0))])
+class Twice(nn.Flatten):
+    def forward(self, x):
+        return super().forward(x), super().forward(-x)
+
+
+@pytest.mark.parametrize(
+    "model", [nn.Conv2d(1, 3, 3), nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.Flatten(0)), Twice()]
+)
 def test_run_until_without_classes(model):
     snn = convert(nn.Sequential(nn.ReLU(), model), [images()], timesteps=4, schedule=Constant(0.1))
     with pytest.raises(ValueError, match=r"output: expected one tensor \['B', classes\], got \["):
