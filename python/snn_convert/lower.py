@@ -37,10 +37,7 @@ MASKS = "a mask that is computed from activations; masks follow from integer or 
 
 
 def lower(
-    program: torch.export.ExportedProgram,
-    substitutes: dict[str, str] | None = None,
-    normalisation: str = "decomposed",
-    dynamics: str = "signgd",
+    program: torch.export.ExportedProgram, substitutes: dict[str, str], normalisation: str, dynamics: str
 ) -> Traced:
     """The network of ``program`` in which every node that depends on an input is affine or a :class:`Population`.
 
@@ -59,7 +56,7 @@ def lower(
     while True:
         traced = Traced.of(program, written_out)
         try:
-            Lowering(traced.network, substitutes or {}, normalisation, dynamics).run()
+            Lowering(traced.network, substitutes, normalisation, dynamics).run()
             return traced
         except WithoutRule as error:
             definitions = torch.export.default_decompositions()

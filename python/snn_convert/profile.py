@@ -248,7 +248,7 @@ def _rows(snn: SpikingModel, run: Counting, work: dict[fx.Node, Work], samples: 
     engine, left = snn.engine, dict(work)
     for node in (*engine.neurons, engine.output):
         done = Work()
-        for source in (*feeders(node, engine.kinds), node):
+        for source in (*feeders(node), node):
             done += left.pop(source, Work())
         operations = (done.accumulates / samples, done.macs / samples, done.ann_macs / samples)
         if node.op == "call_module":

@@ -55,12 +55,12 @@ class Work:
         return self
 
 
-def feeders(node: fx.Node, kinds: Mapping[fx.Node, str]) -> set[fx.Node]:
+def feeders(node: fx.Node) -> set[fx.Node]:
     """The nodes between ``node`` and the neurons, inputs and parameters that it is computed from."""
     found, pending = set(), [node]
     while pending:
         for source in pending.pop().all_input_nodes:
-            if source.op == "call_function" and kinds[source] != Kind.NEURON and source not in found:
+            if source.op == "call_function" and source not in found:
                 found.add(source)
                 pending.append(source)
     return found
@@ -79,7 +79,7 @@ def work_of_synapses(
         steps: how often a map is evaluated that no spikes reach, only analog currents.
     """
     moving = set(engine.chunk_nodes)
-    read_out = feeders(engine.output, engine.kinds)
+    read_out = feeders(engine.output)
     arriving: dict[fx.Node, Any] = {}  # spikes on their way, by what they have reached; None: analog currents
     found: dict[fx.Node, Work] = {}
     for node in engine.nodes:

@@ -235,8 +235,7 @@ def _linear(bytes, timesteps, weight, weight_scale, bias, amplitude, residual, r
         product = linear_arguments
 
     def projected(method: str) -> Tensor:
-        how = (residual_amplitude, method if backend == "cpu" else "auto", backend)
-        return torch.ops.snn_kernels.spike_linear(residual, timesteps, *projection, *how)
+        return torch.ops.snn_kernels.spike_linear(residual, timesteps, *projection, residual_amplitude, method, backend)
 
     added = Residual(residual, residual_amplitude, timesteps, feature_dim=-1)
     added, more = _with_projection(added, projection, product, of_neuron, projected)
@@ -271,7 +270,7 @@ def _convolution(bytes, timesteps, weight, weight_scale, bias, amplitude, residu
         projection = Synapses(residual_weight[:, :, None, None], residual_scale, None)
 
     def projected(method: str) -> Tensor:
-        how = (*POINTS, 1, method if backend == "cpu" else "auto", backend)
+        how = (*POINTS, 1, method, backend)
         return torch.ops.snn_kernels.spike_conv2d(residual, timesteps, *projection, residual_amplitude, *how)
 
     added = Residual(residual, residual_amplitude, timesteps, feature_dim=2)
