@@ -1,6 +1,6 @@
 """CUDA without a GPU: its kernels compiled for the CPU and run there, and networks on a device that is emulated.
 
-test_gpu.py is for what this cannot show.
+test_gpu.py is for what this cannot show; test_gpu_networks.py runs in both.
 """
 
 import os
@@ -44,7 +44,7 @@ def device(tmp_path_factory) -> str:
 @pytest.mark.parametrize(
     ("file", "default", "left_out", "least"),
     [
-        ("converted_on_cuda.py", "cpu", "nothing", 15),
+        ("test_gpu_networks.py", "cpu", "nothing", 15),
         # PyTorch's own LSTM has a kernel that only a GPU has; the layout is one for the CPU.
         ("test_convert_operations.py", "cuda", "recurrent or depthwise", 100),
     ],
