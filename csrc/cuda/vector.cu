@@ -9,34 +9,23 @@ namespace snn {
 namespace cuda {
 namespace {
 
-// Not inlined: its 64-bit divisions would take registers wherever it stands.
-__device__ __noinline__ float value_of(Operand operand, int64_t n) {
-    return __ldg(operand.data + n / operand.inner % operand.period);
-}
-
-// A block's part of an operand. Where its values are one or neighbours they are found without a division for each.
+// A block's part of an operand: one number, or neighbours. Found once, it takes no division for each element.
 class Along {
   public:
-    __device__ Along(const Operand& operand, const VectorProblem& p)
-        : operand_(operand), first_(blockIdx.x * p.length), from_(operand.data) {
-        if (operand.period == 1 || operand.inner % p.length == 0) {
-            stride_ = 0;
-            from_ += first_ / operand.inner % operand.period;
-        } else if (operand.inner == 1 && operand.period % p.length == 0) {
-            stride_ = 1;
-            from_ += first_ % operand.period;
-        }
-    }
-    __device__ __forceinline__ float operator[](int64_t d) const {
-        return stride_ < 0 ? value_of(operand_, first_ + d) : __ldg(from_ + d * stride_);
-    }
+    __device__ Along(const Operand& operand, int64_t first)
+        : from_(operand.data + first / operand.inner % operand.period),
+          stride_(operand.inner == 1 && operand.period != 1) {}
+    __device__ __forceinline__ float operator[](int64_t d) const { return __ldg(from_ + d * stride_); }
 
   private:
-    const Operand& operand_;
-    int64_t first_;
     const float* from_;
-    int stride_ = -1;
+    int stride_;
 };
+
+// What broadcasts to vectors always is.
+bool is_along(const Operand& operand, int64_t length) {
+    return operand.period == 1 || operand.inner % length == 0 || (operand.inner == 1 && operand.period % length == 0);
+}
 
 template <class Current>
 __device__ float current_of(const Input& input, const Along&, int64_t t, int64_t n, int64_t) {
@@ -90,14 +79,16 @@ __device__ float target(const VectorProblem& p, float a, float b, float x, const
 }
 
 template <Function F, class Current>
-__global__ void __launch_bounds__(kThreads) vector_kernel(const VectorProblem p) {
+__global__ void __launch_bounds__(kThreads, 6) vector_kernel(const VectorProblem p) {
     const int64_t first = blockIdx.x * p.length;
     float* const x = p.x_out + first;
     float* const v = p.v_out + first;
-    const Along amplitude(p.input.amplitude, p), offset(p.offset, p), scale(p.scale, p), a(p.a, p), b(p.b, p);
+    const Along x_before(p.x, first), v_before(p.v, first);
+    const Along amplitude(p.input.amplitude, first), offset(p.offset, first), scale(p.scale, first), a(p.a, first),
+        b(p.b, first);
     for (int64_t d = threadIdx.x; d < p.length; d += kThreads) {
-        x[d] = value_of(p.x, first + d);
-        v[d] = value_of(p.v, first + d);
+        x[d] = x_before[d];
+        v[d] = v_before[d];
     }
     for (int64_t t = 0; t < p.timesteps; ++t) {
         const float eta = __ldg(p.eta + t);
@@ -115,6 +106,9 @@ __global__ void __launch_bounds__(kThreads) vector_kernel(const VectorProblem p)
 
 template <Function F>
 void run(const VectorProblem& p, cudaStream_t stream) {
+    for (const Operand& operand : {p.input.amplitude, p.offset, p.scale, p.a, p.b, p.x, p.v})
+        if (!is_along(operand, p.length))
+            throw std::invalid_argument("vector: expected operands of one number a vector, or of whole vectors");
     const int64_t blocks = p.neurons / p.length;
     if (p.input.train) return launch("vector", vector_kernel<F, uint8_t>, blocks, stream, p);
     switch (p.input.dtype) {
