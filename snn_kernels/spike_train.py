@@ -30,9 +30,9 @@ class SpikeTrain:
         timesteps: ``T``.
 
     The feature dimensions can be reshaped, permuted, sliced and concatenated without unpacking, and trains joined over
-    time. A train is a
-    pytree node, so it passes through ``torch.compile`` and ``torch.export``. What it is put together from is not looked
-    at here, for a tree may hold anything for a time: every op that reads a train checks it (:meth:`checked`).
+    time. A train is a pytree node, so it passes through ``torch.compile`` and ``torch.export``. What it is put together
+    from is not looked at here, for a tree may hold anything for a time: every op that reads a train checks it
+    (:meth:`checked`).
     """
 
     bytes: Tensor
