@@ -632,7 +632,7 @@ def test_convolution_errors():
         sk.spike_conv2d(random_train(8, 2, 4), torch.zeros(4, 4, 3, 3))
     with pytest.raises(ValueError, match=r"weight: expected \[N, 4 / groups, kh, kw\]"):
         sk.spike_conv2d(train, torch.zeros(4, 3, 3, 3))
-    with pytest.raises(ValueError, match="groups=0"):
+    with pytest.raises(ValueError, match="groups: expected an integer >= 1, got 0"):
         sk.spike_conv2d(train, torch.zeros(4, 4, 3, 3), groups=0)
     with pytest.raises(ValueError, match="its window does not fit"):
         sk.spike_conv2d(train, torch.zeros(4, 4, 7, 7))
