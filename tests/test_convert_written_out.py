@@ -145,6 +145,22 @@ def rms_norm(x: Tensor) -> Tensor:
     return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:populations that never moved")  # one mean of all samples
+@pytest.mark.parametrize(
+    "inverse",
+    [
+        lambda x: torch.rsqrt(x.pow(2).mean(-2, keepdim=True) + 1e-2),
+        lambda x: torch.rsqrt(torch.mean(x.pow(2), None, keepdim=True) + 1e-2),
+        lambda x: torch.rsqrt(torch.add(x.pow(2).mean(-1, keepdim=True), 1e-2, alpha=3)),
+    ],
+)
+def test_what_looks_like_an_rms_norm(inverse):
+    model = Applied(lambda x: (x.reshape(-1, 3, 3) * inverse(x.reshape(-1, 3, 3))).flatten(1), width=9)
+    error, snn = error_of(model)
+    assert error < 2e-2
+    assert functions(snn) == ["square", "rsqrt", "multiply"]
+
+
 def test_a_written_out_rms_norm():
     """Is one population; a row of nothing, as of a masked token, does not set the scale of the others."""
     model = Buffers(lambda m, x: rms_norm(torch.stack([x, 0 * x], 1)).flatten(1) * m.weight, weight=torch.rand(24))

@@ -111,13 +111,11 @@ def convert(
     def shown(iterable: Iterable, what: str, total: int | None = None) -> Iterable:
         return track(iterable, description=what, total=total, transient=True) if progress else iterable
 
-    device = _device_of(leading[0])
-    with torch.device(device):
+    with torch.device(_device_of(leading[0])):
         traced = lower(export(model, leading[0]), chosen.substitutes, chosen.normalisation, chosen.dynamics)
         if weight_bits:
             own_weights(traced.network)
         snn = SpikingModel(traced, timesteps, schedule, chosen.encoder, onset_delay, chosen.dynamics).eval()
-    snn.eta = snn.eta.to(device)
     size = len(calibration) if hasattr(calibration, "__len__") else None
     data = itertools.chain(leading, items)
     if chosen.dynamics == "parallel":

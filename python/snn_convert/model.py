@@ -71,6 +71,7 @@ class SpikingModel(nn.Module):
         self.rest, self.samples = Rest(self.engine), Samples(self.engine)
         self.measures_each_run = False
         self.dynamics = dynamics
+        self.register_buffer("eta", torch.empty(0), persistent=False)  # where the network is
         self.set_schedule(schedule, timesteps, onset_delay)
         self.register_load_state_dict_post_hook(lambda module, _: module.refresh())
 
@@ -95,8 +96,7 @@ class SpikingModel(nn.Module):
         if onset_delay is None and self.dynamics != "parallel":  # whose delay is their number of steps
             onset_delay = self.onset_delay
         timesteps, onset_delay = timing(self.dynamics, schedule, timesteps, onset_delay)
-        table = schedule.table(timesteps)
-        self.register_buffer("eta", table.to(self.eta.device) if "eta" in self._buffers else table, persistent=False)
+        self.eta = schedule.table(timesteps).to(self.eta.device)
         self._schedule, self._onset_delay = schedule, onset_delay
 
     @property

@@ -19,7 +19,7 @@ from .rewrites_norm import NORMALISATIONS, written_out
 from .rewrites_pool import average_pool
 from .rewrites_rectifiers import RECTIFIERS
 from .rewrites_small import SMALL, values_alone
-from .rules import argument
+from .rules import LARGEST, argument
 
 if TYPE_CHECKING:
     from .lower import Lowering
@@ -29,7 +29,6 @@ __all__ = ["REWRITES", "binary"]
 aten = torch.ops.aten
 
 
-LARGEST = torch.finfo(torch.float32).max
 # Bounds that models give masked scores, and that no activation reaches.
 BEYOND = {"maximum": lambda bound: bound <= -LARGEST, "minimum": lambda bound: bound >= LARGEST}
 

@@ -45,10 +45,11 @@ def written_out(lowering: Lowering, node: fx.Node) -> bool:
     """Whether ``node`` is ``x * rsqrt(mean(x**2) + eps)`` over the last dimension, which one population then is."""
     for x, inverse in (node.args[:2], node.args[1::-1]):
         total = lowering.input_of(inverse, "rsqrt")
-        if total is None or total.target is not aten.add.Tensor or not isinstance(total.args[1], float):
+        if total is None or total.target is not aten.add.Tensor or total.kwargs or not isinstance(total.args[1], float):
             continue
         mean, eps = total.args
-        if mean.target is not aten.mean.dim or list(mean.args[1]) not in ([-1], [x.meta["val"].ndim - 1]):
+        last = ([-1], [x.meta["val"].ndim - 1])
+        if mean.target is not aten.mean.dim or mean.args[1] not in last or not argument(mean, 2, "keepdim", False):
             continue
         if lowering.normalisation == "vector" and lowering.input_of(mean.args[0], "square") is x:
             given = {"shape": [int(x.meta["val"].shape[-1])], "weight": None, "eps": eps}

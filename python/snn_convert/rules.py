@@ -19,6 +19,7 @@ __all__ = [
     "AFFINE",
     "ASSERTIONS",
     "BINARY",
+    "LARGEST",
     "LEARNED",
     "SHAPE_ONLY",
     "TRANSPARENT",
@@ -46,11 +47,13 @@ def _hardtanh(node: fx.Node) -> ActivationSpec:
     return ("hardtanh", float(argument(node, 1, "min_val", -1.0)), float(argument(node, 2, "max_val", 1.0)))
 
 
+LARGEST = torch.finfo(torch.float32).max
+
+
 def _bounds(node: fx.Node) -> tuple[float | None, float | None]:
     """Of a clamp; ``None`` where no activation gets, as at the bounds that models give masked scores."""
     low, high = argument(node, 1, "min"), argument(node, 2, "max")
-    largest = torch.finfo(torch.float32).max
-    return None if low is None or low <= -largest else low, None if high is None or high >= largest else high
+    return None if low is None or low <= -LARGEST else low, None if high is None or high >= LARGEST else high
 
 
 def _clamp(node: fx.Node) -> ActivationSpec:
