@@ -125,7 +125,7 @@ def gelu(x, a, b):
 
 @heavy
 def gelu_tanh(x, a, b):
-    return tl.math.div_rn(x, m.one_and_exp_of_minus((x + x * x * x * 0.044715) * 1.59576912))
+    return tl.math.div_rn(x, m.one_and_exp_of_minus(x * tl.fma(x * x, 0.0713548163, 1.59576912)))
 
 
 @heavy

@@ -36,6 +36,11 @@ def magnitude(x):
 
 
 @triton.jit
+def no_more_than(x, bound):
+    return from_bits(tl.minimum(to_bits(x), to_bits(tl.full([], bound, tl.float32))))
+
+
+@triton.jit
 def with_sign_of(value, sign):
     return from_bits((to_bits(value) & 0x7FFFFFFF) | (to_bits(sign) & -0x80000000))
 
@@ -47,100 +52,107 @@ def power_of_two(n):
 
 @triton.jit
 def split_exp(x):
-    """``n`` and ``exp(r) - 1`` with ``x = n ln2 + r``."""
-    shifted = x * 1.44269504 + 12582912.0
+    """``n``, ``r`` and ``(exp(r) - 1) / r`` with ``x = n ln2 + r``."""
+    shifted = tl.fma(x, 1.44269504, 12582912.0)
     n = shifted - 12582912.0
-    r = (x - n * 0.693359375) + n * 2.12194440e-4
-    p = r * 1.39504862e-3 + 8.36888786e-3
-    p = p * r + 4.16662059e-2
-    p = p * r + 1.66665189e-1
-    p = p * r + 5.00000010e-1
-    return to_bits(shifted) - 0x4B400000, r + r * r * p
+    r = tl.fma(n, 1.90465432e-9, tl.fma(n, -0.693147182, x))
+    p = tl.fma(r, 1.39504862e-3, 8.36888786e-3)
+    p = tl.fma(p, r, 4.16662059e-2)
+    p = tl.fma(p, r, 1.66665189e-1)
+    p = tl.fma(p, r, 5.00000010e-1)
+    return to_bits(shifted) - 0x4B400000, r, tl.fma(p, r, 1.0)
 
 
 @triton.jit
 def exp_within(x):
-    n, tail = split_exp(x)
-    return (tail + 1.0) * power_of_two(n)
+    n, r, slope = split_exp(x)
+    return tl.fma(slope, r, 1.0) * power_of_two(n)
+
+
+@triton.jit
+def exp_of_negative(x):
+    return tl.where(x < -87.0, 0.0, exp_within(x))
 
 
 @triton.jit
 def exp(x):
-    n, tail = split_exp(tl.where(x > 89.0, 89.0, x))
-    value = (tail + 1.0) * power_of_two(n - 1) * 2.0
+    n, r, slope = split_exp(tl.where(x > 89.0, 89.0, x))
+    value = tl.fma(slope, r, 1.0) * power_of_two(n - 1) * 2.0
     return tl.where(x < -87.0, 0.0, value)
 
 
 @triton.jit
 def expm1_of_negative(x):
-    n, tail = split_exp(tl.where(x < -20.0, -20.0, x))
+    n, r, slope = split_exp(tl.where(x < -20.0, -20.0, x))
     power = power_of_two(n)
-    return tail * power + (power - 1.0)
+    return tl.fma(slope * r, power, power - 1.0)
 
 
 @triton.jit
-def log(x):
+def log_within(x):
     tiny = x < 1.17549435e-38
     bits = to_bits(tl.where(tiny, x * 8388608.0, x)) - 0x3F3504F3
     e = (bits >> 23).to(tl.float32) - tl.where(tiny, 23.0, 0.0)
     z = from_bits((bits & 0x7FFFFF) + 0x3F3504F3) - 1.0
-    p = z * 6.91536807e-2 - 1.17898077e-1
-    p = p * z + 1.18729763e-1
-    p = p * z - 1.23843485e-1
-    p = p * z + 1.42186581e-1
-    p = p * z - 1.66692508e-1
-    p = p * z + 2.00022266e-1
-    p = p * z - 2.49999866e-1
-    p = p * z + 3.33333104e-1
-    finite = (z + (z * z * (p * z - 0.5) - e * 2.12194440e-4)) + e * 0.693359375
+    p = tl.fma(z, -7.85954587e-2, 1.28816224e-1)
+    p = tl.fma(p, z, -1.31287676e-1)
+    p = tl.fma(p, z, 1.41811961e-1)
+    p = tl.fma(p, z, -1.66245531e-1)
+    p = tl.fma(p, z, 2.00022861e-1)
+    p = tl.fma(p, z, -2.50008104e-1)
+    p = tl.fma(p, z, 3.33333167e-1)
+    p = tl.fma(p, z, -0.5)
+    return tl.fma(e, 0.693147182, tl.fma(z * z, p, z))
+
+
+@triton.jit
+def log(x):
     of_edge = tl.where(x == 0.0, -INFINITY, tl.where(x < 0.0, NAN, x))
-    return tl.where((x > 0.0) & (x < INFINITY), finite, of_edge)
+    return tl.where((x > 0.0) & (x < INFINITY), log_within(x), of_edge)
+
+
+@triton.jit
+def log_of_magnitude(x):
+    size = magnitude(x)
+    return tl.where(size < INFINITY, tl.where(size == 0.0, -INFINITY, log_within(size)), size)
 
 
 @triton.jit
 def log1p_of_fraction(u):
-    p = u * 4.34041908e-3 - 2.57459242e-2
-    p = p * u + 7.17313408e-2
-    p = p * u - 1.30720693e-1
-    p = p * u + 1.88034363e-1
-    p = p * u - 2.47573994e-1
-    p = p * u + 3.33070509e-1
-    p = p * u - 4.99988832e-1
-    return u + u * u * p
+    p = tl.fma(u, 4.34041908e-3, -2.57459242e-2)
+    p = tl.fma(p, u, 7.17313408e-2)
+    p = tl.fma(p, u, -1.30720693e-1)
+    p = tl.fma(p, u, 1.88034363e-1)
+    p = tl.fma(p, u, -2.47573994e-1)
+    p = tl.fma(p, u, 3.33070509e-1)
+    p = tl.fma(p, u, -4.99988832e-1)
+    return tl.fma(u * u, p, u)
 
 
 @triton.jit
 def softplus(x):
-    a = magnitude(x)
-    return tl.where(x > 0.0, x, 0.0) + log1p_of_fraction(exp_within(tl.where(a > 87.0, -87.0, 0.0 - a)))
+    a = no_more_than(magnitude(x), 87.0)
+    return tl.where(x < 0.0, 0.0, x) + log1p_of_fraction(exp_within(0.0 - a))
 
 
 @triton.jit
 def tanh(x):
-    a = magnitude(x)
-    z = x * x
-    p = z * -5.71703656e-3 + 2.06505790e-2
-    p = p * z - 5.37434953e-2
-    p = p * z + 1.33314912e-1
-    p = p * z - 3.33332839e-1
-    large = 1.0 - tl.math.div_rn(2.0, exp_within(tl.where(a > 20.0, 40.0, a + a)) + 1.0)
-    return tl.where(a < 0.625, x + x * (z * p), with_sign_of(large, x))
+    e = expm1_of_negative(magnitude(x) * -2.0)
+    return with_sign_of(tl.math.div_rn(e, e + 2.0), x)
 
 
 @triton.jit
 def gelu(x):
-    size = magnitude(x)
-    a = tl.where(size > 5.0, 5.0, size)
-    p = a * 1.17168954e-6 - 1.73863124e-5
-    p = p * a + 7.93388339e-5
-    p = p * a + 2.24125642e-4
-    p = p * a - 5.08311781e-3
-    p = p * a + 3.65387013e-2
-    p = p * a - 1.81765431e-1
-    p = p * a + 7.97897844e-1
-    p = p * a + 6.93146400e-1
-    tail = exp(x * x * -0.5 - p)
-    return tl.where(x < 0.0, x * tail, x - a * tail)
+    a = no_more_than(magnitude(x), 5.0)
+    p = tl.fma(a, -2.18470858e-6, -2.04522425e-7)
+    p = tl.fma(p, a, 4.40797054e-4)
+    p = tl.fma(p, a, -5.41397930e-3)
+    p = tl.fma(p, a, 3.68226283e-2)
+    p = tl.fma(p, a, -1.81895115e-1)
+    p = tl.fma(p, a, 7.97925331e-1)
+    p = tl.fma(p, a, 6.93144495e-1)
+    tail = exp_of_negative(tl.fma(x * -0.5, x, 0.0 - p))
+    return tl.where(x < 0.0, x * tail, tl.fma(a, 0.0 - tail, x))
 
 
 @triton.jit
@@ -150,12 +162,13 @@ def one_and_exp_of_minus(x):
 
 @triton.jit
 def pow(x, p):
-    size = exp(p * log(magnitude(x)))
+    size = exp(p * log_of_magnitude(x))
     # Without tl.floor, which brings a call into the kernel. From 2**23 on every float is whole, from 2**24 on even.
     integer = tl.where(magnitude(p) < 16777216.0, p, 0.0).to(tl.int32)
     whole = (integer.to(tl.float32) == p) | (magnitude(p) >= 8388608.0)
     odd = whole & ((integer & 1) != 0)
-    of_base = tl.where((x < 0.0) & (whole == 0), NAN, tl.where(odd, with_sign_of(size, x), size))
+    sign = tl.where(odd, -0x80000000, 0)
+    of_base = tl.where((x < 0.0) & (whole == 0), NAN, from_bits(to_bits(size) | (to_bits(x) & sign)))
     return tl.where(p == 0.0, 1.0, of_base)
 
 

@@ -7,7 +7,7 @@ once.
 import pytest
 import torch
 
-from signgd_helpers import TRANSCENDENTAL
+from signgd_helpers import TRANSCENDENTAL, assert_instruction_sets_agree
 from snn_kernels import ACTIVATIONS, signgd
 
 # A prime stride over all bit patterns of float32: normal, denormal, both signs, infinities.
@@ -63,6 +63,15 @@ def test_functions_stay_within_their_band(name, parameter):
     overflows = (real.abs() + band >= largest) & (kernel == real.sign() * float("inf"))
     assert (within | overflows | (kernel.isnan() & real.isnan())).all()
     assert torch.equal(kernel.isnan(), real.isnan())
+
+
+def values_of_all():
+    x = torch.cat([EVERY, DENSE])
+    return (kernel_values((name,) if p is None else (name, p), x) for name, p in CASES)
+
+
+def test_every_instruction_set_computes_the_same_values():
+    assert_instruction_sets_agree(values_of_all)
 
 
 @pytest.mark.parametrize("name", TRANSCENDENTAL)

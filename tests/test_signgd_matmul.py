@@ -1,7 +1,9 @@
 """Neurons that chase the product of two decoded matrices, against the loop of their definition."""
 
 import sys
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -155,6 +157,44 @@ def outputs():
     for rows, inner, columns in SIZES:
         train, state = run(call(((2, rows, inner), (2, inner, columns)), 11, (True, False)), backend="cpu")
         yield from (train.bytes, *state.x, state.v)
+    yield from on_the_edge()
+
+
+def on_the_edge() -> tuple[Tensor, Tensor]:
+    """The spikes of ``c + a b`` at estimates that are its value, rounded once, and the next smaller float.
+
+    The products lie next to halves of a unit of ``c``, so near that float64 loses it: two roundings would give another
+    number.
+    """
+    unit = 2.0**-23
+    near_half = [(2**-12 * (1 + m * unit), 2**-12 * (1 - n * unit)) for m in (1, 2, 3, 5) for n in (1, 2, 3, 4)]
+    # c, a, b; the last ones' results are denormal.
+    cases = [(c, sign * a, b) for c in (1.0, 1 + unit, 2 - unit) for a, b in near_half for sign in (1, -1)]
+    cases += [(c * 2.0**-126, sign * a * 2.0**-60, b * 2.0**-66) for c, a, b in cases[::5] for sign in (1, -1)]
+    cases += [(3 * 2.0**-149, 2.0**-75 * (1 + unit), sign * 2.0**-75) for sign in (1, -1)]
+    values = torch.tensor([rounded(Fraction(c) + Fraction(a) * Fraction(b)) for c, a, b in cases])
+    c, a, b = torch.tensor(cases).unbind(1)
+    ones = torch.ones_like(c)
+    left, right = torch.stack([c, a], 1)[:, None], torch.stack([ones, b], 1)[:, :, None]
+    fired = []
+    for v0 in (values, values.nextafter(torch.tensor(-float("inf")))):
+        still = (torch.zeros(1, *left.shape), torch.zeros(1, *right.shape))
+        train, _ = signgd_matmul(*still, torch.zeros(1), bias=(left, right), v0=v0[:, None, None], backend="cpu")
+        fired.append(train.bytes.flatten())
+    return tuple(fired)
+
+
+def rounded(exact: Fraction) -> float:
+    """The nearest float32, to even where two are."""
+    near = np.float32(float(exact))
+    around = [np.nextafter(near, np.float32(end)) for end in ("-inf", "inf")]
+    return float(min([near, *around], key=lambda f: (abs(Fraction(float(f)) - exact), f.view(np.uint32) & 1)))
+
+
+def test_a_sum_is_rounded_once():
+    at, below = on_the_edge()
+    assert at.all()
+    assert not below.any()
 
 
 def test_every_instruction_set_gives_the_same_bits():

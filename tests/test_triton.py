@@ -79,7 +79,7 @@ def compile_ahead(name: str, dtype: str, capability: int, aligned: bool):
 
 
 @pytest.mark.parametrize(("name", "dtype", "capability", "aligned"), COMPILED)
-def test_compiles_without_fused_operations_or_spills(name, dtype, capability, aligned, tmp_path):
+def test_compiles_as_written_without_spills(name, dtype, capability, aligned, tmp_path):
     kernel = compile_ahead(name, dtype, capability, aligned)
     ptx = kernel.asm["ptx"]
     assert f".target sm_{capability}" in ptx
@@ -97,7 +97,7 @@ def moves_runs(kernel) -> bool:
 
 @pytest.mark.parametrize("capability", [80, 90, 100])
 @pytest.mark.parametrize("kernel", [count_kernel, mix_kernel], ids=["count", "mix"])
-def test_parallel_neurons_compile_without_fused_operations_or_spills(kernel, capability, tmp_path):
+def test_parallel_neurons_compile_as_written_without_spills(kernel, capability, tmp_path):
     for aligned in (True, False):
         ahead = aot(kernel, {"ALIGNED": aligned, "BLOCK": BLOCK}, "bfloat16", capability)
         assert_rounds_once(ahead)
@@ -107,7 +107,7 @@ def test_parallel_neurons_compile_without_fused_operations_or_spills(kernel, cap
 
 @pytest.mark.parametrize("capability", [80, 90, 100])
 @pytest.mark.parametrize("name", VECTOR_FUNCTIONS)
-def test_vector_targets_compile_without_fused_operations_or_spills(name, capability, tmp_path):
+def test_vector_targets_compile_as_written_without_spills(name, capability, tmp_path):
     for block, stack in ((512, 0), (4096, 64)):  # of the longest vectors a few registers may be spilled
         for packed in (False, True):
             constants = {"H": VECTOR_FUNCTIONS[name], "PACKED": packed, "ALIGNED": True, "BLOCK": block}
@@ -119,7 +119,7 @@ def test_vector_targets_compile_without_fused_operations_or_spills(name, capabil
 
 @pytest.mark.parametrize("capability", [80, 90, 100])
 @pytest.mark.parametrize("dtype", ["bfloat16", "uint8"])
-def test_decoding_compiles_without_fused_operations_or_spills(dtype, capability, tmp_path):
+def test_decoding_compiles_as_written_without_spills(dtype, capability, tmp_path):
     for aligned in (True, False):
         constants = {"PACKED": dtype == "uint8", "ALIGNED": aligned, "BLOCK": decoding.BLOCK}
         kernel = aot(decoding.decode_kernel, constants, dtype, capability)

@@ -1,5 +1,6 @@
-// Elementary functions in plain IEEE operations: the same bits on every host and device, branch-free so that compilers
-// vectorise them. The polynomials are minimax fits printed by fit_polynomials.py; each comment gives the largest error.
+// Elementary functions in IEEE operations, the fused multiply-add among them: the same bits on every host and device,
+// branch-free so that compilers vectorise them. The polynomials are minimax fits printed by fit_polynomials.py; each
+// comment gives the largest error.
 #pragma once
 
 #include <cmath>
@@ -20,6 +21,38 @@ SNN_FN uint32_t to_bits(float value) {
     return bits;
 }
 
+#if !defined(__CUDA_ARCH__) && !defined(__FP_FAST_FMAF) && !defined(__FMA__) && !defined(__AVX512F__)
+#define SNN_EMULATES_FMA
+#endif
+
+SNN_FN uint64_t to_bits(double value) {
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+// a b + c, rounded once.
+SNN_FN float multiply_add(float a, float b, float c) {
+#if !defined(SNN_EMULATES_FMA)
+    return fmaf(a, b, c);
+#else
+    // In float64 the product is exact. The sum is rounded to odd: an inexact one whose last bit is 0 becomes its
+    // neighbour on the exact one's side. Rounding that to float32 gives what a single rounding does (Boldo & Melquiond,
+    // IEEE Transactions on Computers 57(4), 2008). In integers, because branches on an error's sign are never foreseen.
+    const double product = static_cast<double>(a) * b, sum = product + c, rest = sum - product;
+    const double error = (product - (sum - rest)) + (c - rest);
+    const uint64_t bits = to_bits(sum), size = to_bits(error) << 1;
+    const uint64_t step = (size | (0 - size)) >> 63 & ~bits & 1;
+    const uint64_t no_number =
+        ((size >> 53) + 1) >> 11;  // where the sum is infinite: from the largest number it returns
+    const uint64_t inwards = (bits ^ to_bits(error)) >> 63 | no_number;
+    const uint64_t odd_bits = bits + step - 2 * (step & inwards);
+    double odd;
+    memcpy(&odd, &odd_bits, sizeof odd);
+    return static_cast<float>(odd);
+#endif
+}
+
 // NaN passes through both selections; `high` wins where it is below `low`.
 SNN_FN float clamp(float x, float low, float high) {
     const float raised = x < low ? low : x;
@@ -28,6 +61,13 @@ SNN_FN float clamp(float x, float low, float high) {
 
 SNN_FN float magnitude(float x) { return from_bits(to_bits(x) & 0x7fffffffu); }
 
+// The smaller of two numbers >= 0; NaN becomes the bound. Such floats are in the order of their bits, and the smaller
+// of two integers is one instruction, for any vectoriser.
+SNN_FN float no_more_than(float x, float bound) {
+    const uint32_t bits = to_bits(x), most = to_bits(bound);
+    return from_bits(bits < most ? bits : most);
+}
+
 SNN_FN float with_sign_of(float value, float sign) {
     return from_bits((to_bits(value) & 0x7fffffffu) | (to_bits(sign) & 0x80000000u));
 }
@@ -35,35 +75,41 @@ SNN_FN float with_sign_of(float value, float sign) {
 // 2^n for n in [-126, 127].
 SNN_FN float power_of_two(int32_t n) { return from_bits(static_cast<uint32_t>(n + 127) << 23); }
 
-// x = n ln2 + r with |r| <= ln2 / 2; `tail` is exp(r) - 1.
+// x = n ln2 + r with |r| <= ln2 / 2; `slope` is (exp(r) - 1) / r.
 struct ExpParts {
     int32_t n;
-    float tail;
+    float r, slope;
 };
 
 SNN_FN ExpParts split_exp(float x) {
     const float round = 12582912.f;  // adding 1.5 * 2^23 leaves the nearest integer in the low mantissa bits
-    const float shifted = x * 1.44269504f + round;
+    const float shifted = multiply_add(x, 1.44269504f, round);
     const float n = shifted - round;
-    const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // ln2 in two parts, n times the first is exact
+    const float r = multiply_add(n, 1.90465432e-9f, multiply_add(n, -0.693147182f, x));  // ln2 in two parts
     float p = 1.39504862e-3f;
-    p = p * r + 8.36888786e-3f;
-    p = p * r + 4.16662059e-2f;
-    p = p * r + 1.66665189e-1f;
-    p = p * r + 5.00000010e-1f;
-    return {static_cast<int32_t>(to_bits(shifted) - to_bits(round)), r + r * r * p};
+    p = multiply_add(p, r, 8.36888786e-3f);
+    p = multiply_add(p, r, 4.16662059e-2f);
+    p = multiply_add(p, r, 1.66665189e-1f);
+    p = multiply_add(p, r, 5.00000010e-1f);
+    return {static_cast<int32_t>(to_bits(shifted) - to_bits(round)), r, multiply_add(p, r, 1.f)};
 }
 
 // exp(x) for -87 <= x <= 89, infinity from 88.4 on. Relative error 2^-22.5.
 SNN_FN float exp_within(float x) {
     const ExpParts parts = split_exp(x);
-    return (1.f + parts.tail) * power_of_two(parts.n);
+    return multiply_add(parts.slope, parts.r, 1.f) * power_of_two(parts.n);
+}
+
+// exp(x) for x <= 0; below exp(-87) it is 0.
+SNN_FN float exp_of_negative(float x) {
+    const float value = exp_within(x);
+    return x < -87.f ? 0.f : value;
 }
 
 // Overflows to infinity where the real function does; below exp(-87) it is 0. Relative error 2^-22.5.
 SNN_FN float exp(float x) {
     const ExpParts parts = split_exp(x > 89.f ? 89.f : x);
-    const float value = (1.f + parts.tail) * power_of_two(parts.n - 1) * 2.f;  // n may be 128
+    const float value = multiply_add(parts.slope, parts.r, 1.f) * power_of_two(parts.n - 1) * 2.f;  // n may be 128
     return x < -87.f ? 0.f : value;
 }
 
@@ -71,79 +117,81 @@ SNN_FN float exp(float x) {
 SNN_FN float expm1_of_negative(float x) {
     const ExpParts parts = split_exp(x < -20.f ? -20.f : x);
     const float power = power_of_two(parts.n);
-    return parts.tail * power + (power - 1.f);
+    return multiply_add(parts.slope * parts.r, power, power - 1.f);
 }
 
-// Relative error 2^-22.5, absolute near 1.
-SNN_FN float log(float x) {
+// log(x) for 0 < x < infinity. Relative error 2^-22.5, absolute near 1.
+SNN_FN float log_within(float x) {
     const bool tiny = x < 1.17549435e-38f;
     const uint32_t sqrt_half = 0x3f3504f3u;
     const uint32_t bits = to_bits(tiny ? x * 8388608.f : x) - sqrt_half;
     const float e = static_cast<float>(static_cast<int32_t>(bits) >> 23) - (tiny ? 23.f : 0.f);
     const float z = from_bits((bits & 0x7fffffu) + sqrt_half) - 1.f;
-    float p = 6.91536807e-2f;
-    p = p * z - 1.17898077e-1f;
-    p = p * z + 1.18729763e-1f;
-    p = p * z - 1.23843485e-1f;
-    p = p * z + 1.42186581e-1f;
-    p = p * z - 1.66692508e-1f;
-    p = p * z + 2.00022266e-1f;
-    p = p * z - 2.49999866e-1f;
-    p = p * z + 3.33333104e-1f;
-    const float finite = (z + (z * z * (p * z - 0.5f) - e * 2.12194440e-4f)) + e * 0.693359375f;
-    const float infinity = from_bits(0x7f800000u);
-    const float of_edge = x == 0.f ? -infinity : (x < 0.f ? from_bits(0x7fc00000u) : x);
-    return x > 0.f && x < infinity ? finite : of_edge;
+    float p = -7.85954587e-2f;
+    p = multiply_add(p, z, 1.28816224e-1f);
+    p = multiply_add(p, z, -1.31287676e-1f);
+    p = multiply_add(p, z, 1.41811961e-1f);
+    p = multiply_add(p, z, -1.66245531e-1f);
+    p = multiply_add(p, z, 2.00022861e-1f);
+    p = multiply_add(p, z, -2.50008104e-1f);
+    p = multiply_add(p, z, 3.33333167e-1f);
+    p = multiply_add(p, z, -0.5f);
+    return multiply_add(e, 0.693147182f, multiply_add(z * z, p, z));
+}
+
+constexpr float kInfinity = INFINITY;
+
+SNN_FN float log(float x) {
+    const float of_edge = x == 0.f ? -kInfinity : (x < 0.f ? from_bits(0x7fc00000u) : x);
+    return x > 0.f && x < kInfinity ? log_within(x) : of_edge;
+}
+
+// log(|x|), with fewer selections.
+SNN_FN float log_of_magnitude(float x) {
+    const float size = magnitude(x);
+    const float value = size == 0.f ? -kInfinity : log_within(size);
+    return size < kInfinity ? value : size;
 }
 
 // log(1 + u) for 0 <= u <= 1. Relative error 2^-22.
 SNN_FN float log1p_of_fraction(float u) {
     float p = 4.34041908e-3f;
-    p = p * u - 2.57459242e-2f;
-    p = p * u + 7.17313408e-2f;
-    p = p * u - 1.30720693e-1f;
-    p = p * u + 1.88034363e-1f;
-    p = p * u - 2.47573994e-1f;
-    p = p * u + 3.33070509e-1f;
-    p = p * u - 4.99988832e-1f;
-    return u + u * u * p;
+    p = multiply_add(p, u, -2.57459242e-2f);
+    p = multiply_add(p, u, 7.17313408e-2f);
+    p = multiply_add(p, u, -1.30720693e-1f);
+    p = multiply_add(p, u, 1.88034363e-1f);
+    p = multiply_add(p, u, -2.47573994e-1f);
+    p = multiply_add(p, u, 3.33070509e-1f);
+    p = multiply_add(p, u, -4.99988832e-1f);
+    return multiply_add(u * u, p, u);
 }
 
 SNN_FN float softplus(float x) {
     const float a = magnitude(x);
-    return (x > 0.f ? x : 0.f) + log1p_of_fraction(exp_within(a > 87.f ? -87.f : -a));
+    return (x < 0.f ? 0.f : x) + log1p_of_fraction(exp_within(-no_more_than(a, 87.f)));
 }
 
-// Relative error 2^-22.
+// With e = exp(-2 |x|) - 1 it is -e / (e + 2), and the sign of x. Relative error 2^-22.
 SNN_FN float tanh(float x) {
-    const float a = magnitude(x);
-    const float z = x * x;
-    float p = -5.71703656e-3f;
-    p = p * z + 2.06505790e-2f;
-    p = p * z - 5.37434953e-2f;
-    p = p * z + 1.33314912e-1f;
-    p = p * z - 3.33332839e-1f;
-    const float large = 1.f - 2.f / (exp_within(a > 20.f ? 40.f : a + a) + 1.f);
-    return a < 0.625f ? x + x * (z * p) : with_sign_of(large, x);
+    const float e = expm1_of_negative(-2.f * magnitude(x));
+    return with_sign_of(e / (e + 2.f), x);
 }
 
 // x Phi(x) with the normal distribution's Phi. For both signs of x the tail Phi(-|x|) = exp(-x^2 / 2 - p(|x|)) is what
 // is computed: it is 1/2 at 0 and vanishes outwards, so that one fit serves and its error fades. Error 2^-23
 // of max(1, |h|).
 SNN_FN float gelu(float x) {
-    const float size = magnitude(x);
-    const float a = size > 5.f ? 5.f : size;
-    float p = 1.17168954e-6f;
-    p = p * a - 1.73863124e-5f;
-    p = p * a + 7.93388339e-5f;
-    p = p * a + 2.24125642e-4f;
-    p = p * a - 5.08311781e-3f;
-    p = p * a + 3.65387013e-2f;
-    p = p * a - 1.81765431e-1f;
-    p = p * a + 7.97897844e-1f;
-    p = p * a + 6.93146400e-1f;
-    const float tail = exp(-0.5f * (x * x) - p);
-    return x < 0.f ? x * tail : x - a * tail;
+    const float a = no_more_than(magnitude(x), 5.f);
+    float p = -2.18470858e-6f;
+    p = multiply_add(p, a, -2.04522425e-7f);
+    p = multiply_add(p, a, 4.40797054e-4f);
+    p = multiply_add(p, a, -5.41397930e-3f);
+    p = multiply_add(p, a, 3.68226283e-2f);
+    p = multiply_add(p, a, -1.81895115e-1f);
+    p = multiply_add(p, a, 7.97925331e-1f);
+    p = multiply_add(p, a, 6.93144495e-1f);
+    const float tail = exp_of_negative(multiply_add(-0.5f * x, x, -p));
+    return x < 0.f ? x * tail : multiply_add(a, -tail, x);
 }
 
 // 1 + exp(-x), of which the sigmoid is the reciprocal.
@@ -151,10 +199,10 @@ SNN_FN float one_and_exp_of_minus(float x) { return 1.f + exp_within(clamp(-x, -
 
 // |x|^p with the sign of an odd power; a negative base with a fractional power is NaN.
 SNN_FN float pow(float x, float p) {
-    const float size = exp(p * log(magnitude(x)));
+    const float size = exp(p * log_of_magnitude(x));
     const bool whole = floorf(p) == p;
     const bool odd = whole & (floorf(p * 0.5f) != p * 0.5f);
-    const float signed_size = odd ? with_sign_of(size, x) : size;
+    const float signed_size = from_bits(to_bits(size) | (to_bits(x) & (odd ? 0x80000000u : 0u)));
     const float of_base = (x < 0.f) & !whole ? from_bits(0x7fc00000u) : signed_size;
     return p == 0.f ? 1.f : of_base;
 }

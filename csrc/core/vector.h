@@ -18,7 +18,7 @@ SNN_FN float sum_of_lanes(const float (&lane)[kVectorLanes]) {
 }
 
 // exp(x - max) / sum over the elements that are kept (keep is 1 or 0); 0 where a vector keeps none.
-SNN_FN float softmax_weight(float x, float max, float keep) { return keep == 0.f ? 0.f : exp(x - max); }
+SNN_FN float softmax_weight(float x, float max, float keep) { return keep == 0.f ? 0.f : exp_of_negative(x - max); }
 SNN_FN float softmax_target(float weight, float sum) { return sum == 0.f ? 0.f : weight / sum; }
 
 // u / sqrt(mean(u^2) + eps) weight + bias, with u = x - mean in layer_norm and u = x in rms_norm.

@@ -6,7 +6,6 @@
 #endif
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -44,7 +43,7 @@ SNN_FN Vector multiply_add(float a, Vector b, Vector c) {
 #elif defined(__AVX2__)
     return _mm256_fmadd_ps(_mm256_set1_ps(a), b, c);
 #else
-    for (int i = 0; i < kWidth; ++i) c[i] = std::fma(a, b[i], c[i]);
+    for (int i = 0; i < kWidth; ++i) c[i] = SNN_ISA::multiply_add(a, b[i], c[i]);
     return c;
 #endif
 }

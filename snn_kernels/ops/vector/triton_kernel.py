@@ -22,7 +22,7 @@ FIELDS = " ".join(f"p_{name} {name}_inner {name}_period" for name in OPERANDS)
 def softmax(x, keep, b, eps, length, inside):
     kept = inside & (keep != 0.0)
     highest = tl.max(tl.where(kept, x, float("-inf")), 0)
-    weight = tl.where(kept, m.exp(x - highest), 0.0)
+    weight = tl.where(kept, m.exp_of_negative(x - highest), 0.0)
     total = tl.sum(weight, 0)
     return tl.where(total == 0.0, 0.0, tl.math.div_rn(weight, tl.zeros_like(weight) + total))
 
