@@ -217,10 +217,11 @@ PYBIND11_MODULE(_C, module) {
     module.def("spike_gemm_signgd_cpu", &run_spike_gemm_signgd);
     module.def("scaled_gemm_cpu", &run_scaled_gemm);
     module.def("scaled_gemm_signgd_cpu", &run_scaled_gemm_signgd);
-    module.def("pack_cpu", [](Address spikes, Address bytes, int64_t timesteps, int64_t neurons, int threads) {
-        py::gil_scoped_release release;
-        pack_cpu(pointer<const uint8_t>(spikes), pointer<uint8_t>(bytes), timesteps, neurons, threads);
-    });
+    module.def("pack_cpu",
+               [](Address spikes, int64_t element, Address bytes, int64_t timesteps, int64_t neurons, int threads) {
+                   py::gil_scoped_release release;
+                   pack_cpu(pointer<const void>(spikes), element, pointer<uint8_t>(bytes), timesteps, neurons, threads);
+               });
     module.def("count_cpu", [](Address bytes, int64_t count) {
         py::gil_scoped_release release;
         return count_cpu(pointer<const uint8_t>(bytes), count);

@@ -54,8 +54,12 @@ def test_other_dtypes_go_through_the_reference(dtype):
 
 
 def test_whatever_is_not_zero_is_a_spike():
-    values = torch.tensor([[0.0, -0.0, 1e-45, -3.0, float("inf"), float("nan")]])
-    assert pack(values).bytes.tolist() == [[0, 0, 1, 1, 1, 1]]
+    values = torch.tensor([0.0, -0.0, 1e-7, -3.0, float("inf"), float("nan")])
+    for dtype in DTYPES:
+        for steps in (1, 8):
+            train = pack(values.to(dtype).expand(steps, -1), backend="cpu")
+            assert train.bytes.tolist() == [[0, 0, *[2**steps - 1] * 4]]
+    assert pack(torch.tensor([[1e-45]])).bytes.item() == 1
 
 
 @pytest.mark.parametrize("backend", ["cpu", "reference"])

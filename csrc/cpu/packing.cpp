@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "team.h"
+#include "unrolled.h"
 
 namespace snn {
 namespace {
@@ -21,6 +22,27 @@ void for_each_run(int64_t timesteps, int64_t neurons, int threads, Visit visit) 
     }
 }
 
+// A word is 0 where none of `bits` is set: the sign of a float does not count.
+template <class Word>
+void pack_as(const void* spikes, Word bits, uint8_t* bytes, int64_t timesteps, int64_t neurons, int threads) {
+    for_each_run(timesteps, neurons, threads, [=](int64_t t, int64_t steps, int64_t n, int64_t count) {
+        const Word* from = static_cast<const Word*>(spikes) + t * neurons + n;
+        uint8_t* to = bytes + t / 8 * neurons + n;
+        const auto spike = [=](int64_t s, int64_t i) { return static_cast<Word>((from[s * neurons + i] & bits) != 0); };
+        if (steps == 8) {
+            for (int64_t i = 0; i < count; ++i) {
+                Word byte = 0;
+                SNN_ISA::unrolled<8>([&](auto s) SNN_INLINE_LAMBDA { byte |= static_cast<Word>(spike(s, i) << s); });
+                to[i] = static_cast<uint8_t>(byte);
+            }
+            return;
+        }
+        std::fill_n(to, count, uint8_t{0});
+        for (int64_t s = 0; s < steps; ++s)
+            for (int64_t i = 0; i < count; ++i) to[i] |= static_cast<uint8_t>(spike(s, i) << s);
+    });
+}
+
 // `one` is the bit pattern of 1 in the type that is written.
 template <class Word>
 void unpack_as(const uint8_t* bytes, Word* spikes, Word one, int64_t timesteps, int64_t neurons, int threads) {
@@ -35,15 +57,10 @@ void unpack_as(const uint8_t* bytes, Word* spikes, Word one, int64_t timesteps, 
 
 }  // namespace
 
-void pack_cpu(const uint8_t* spikes, uint8_t* bytes, int64_t timesteps, int64_t neurons, int threads) {
-    for_each_run(timesteps, neurons, threads, [=](int64_t t, int64_t steps, int64_t n, int64_t count) {
-        uint8_t* to = bytes + t / 8 * neurons + n;
-        std::fill_n(to, count, uint8_t{0});
-        for (int64_t s = 0; s < steps; ++s) {
-            const uint8_t* from = spikes + (t + s) * neurons + n;
-            for (int64_t i = 0; i < count; ++i) to[i] |= from[i] << s;
-        }
-    });
+void pack_cpu(const void* spikes, int64_t element, uint8_t* bytes, int64_t timesteps, int64_t neurons, int threads) {
+    if (element == 4) return pack_as<uint32_t>(spikes, 0x7fffffffu, bytes, timesteps, neurons, threads);
+    if (element == 2) return pack_as<uint16_t>(spikes, 0x7fffu, bytes, timesteps, neurons, threads);
+    pack_as<uint8_t>(spikes, 0xffu, bytes, timesteps, neurons, threads);
 }
 
 void unpack_cpu(const uint8_t* bytes, void* spikes, DType dtype, int64_t timesteps, int64_t neurons, int threads) {

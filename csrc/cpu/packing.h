@@ -5,8 +5,9 @@
 
 namespace snn {
 
-// spikes: 0 or 1 in [T, N]; bytes: [ceil(T / 8), N].
-void pack_cpu(const uint8_t* spikes, uint8_t* bytes, int64_t timesteps, int64_t neurons, int threads);
+// spikes: [T, N] of elements of 1 (bool), 2 or 4 bytes (floats), of which those other than 0 are spikes;
+// bytes: [ceil(T / 8), N].
+void pack_cpu(const void* spikes, int64_t element, uint8_t* bytes, int64_t timesteps, int64_t neurons, int threads);
 
 // bytes: [ceil(T / 8), N]; spikes: 0 and 1 of `dtype` in [T, N].
 void unpack_cpu(const uint8_t* bytes, void* spikes, DType dtype, int64_t timesteps, int64_t neurons, int threads);

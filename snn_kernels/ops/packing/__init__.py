@@ -73,9 +73,10 @@ def _pack(spikes: Tensor, backend: str) -> Tensor:
     out = _empty_bytes(spikes)
     if backend == "reference":
         return out.copy_(pack_reference(spikes))
-    fired = spikes if spikes.dtype == torch.bool else spikes != 0
-    bits = in_order(fired, neuron_order(spikes)).contiguous()
-    C.pack_cpu(bits.data_ptr(), out.data_ptr(), len(spikes), spikes.shape[1:].numel(), torch.get_num_threads())
+    known = spikes if spikes.dtype == torch.bool or spikes.dtype in DTYPES else spikes != 0
+    dense = in_order(known, neuron_order(spikes)).contiguous()
+    size = len(spikes), spikes.shape[1:].numel()
+    C.pack_cpu(dense.data_ptr(), dense.element_size(), out.data_ptr(), *size, torch.get_num_threads())
     return out
 
 
