@@ -5,8 +5,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from ...triton_memory import is_aligned, load_operand, load_received, on_device, store
 from ..currents import is_train
-from ..neuron.triton_kernel import is_aligned, load_operand, load_received, on_device, store
 from ..neuron.triton_steps import decoded
 
 __all__ = ["BLOCK", "decode_kernel", "decode_triton"]

@@ -2,71 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable
-
 import torch
 import triton
 import triton.language as tl
 
 from ...layout import Operand, as_operand
+from ...triton_memory import is_aligned, load_operand, load_received, on_device, store
 from ..currents import is_train
 from .triton_steps import model_of
 
-__all__ = ["block_of", "is_aligned", "neuron_kernel", "neuron_triton", "on_device"]
-
-
-@triton.jit
-def load_operand(p_data, inner, period, n, neurons, alive):
-    """Neuron ``n`` of a broadcast operand reads ``data[(n // inner) % period]``."""
-    if period == 1:
-        value = tl.broadcast_to(tl.load(p_data), n.shape)
-    elif period >= neurons:
-        value = tl.load(p_data + n, mask=alive, other=0.0)
-    elif neurons <= 0x7FFFFFFF:  # a 64-bit division costs as much as several steps of a neuron
-        phase = n.to(tl.uint32) // inner.to(tl.uint32) % period.to(tl.uint32)
-        value = tl.load(p_data + phase, mask=alive, other=0.0)
-    else:
-        value = tl.load(p_data + n // inner % period, mask=alive, other=0.0)
-    return value
-
-
-@triton.jit
-def load_currents(p_current, step_stride, n, alive, t, STEPS: tl.constexpr, ALIGNED: tl.constexpr):
-    """The currents of ``STEPS`` steps from ``t`` on, all loads issued before the first use of one."""
-    currents = ()
-    for s in tl.static_range(STEPS):
-        pointers = p_current + (t + s) * step_stride + n
-        if ALIGNED:
-            pointers = tl.multiple_of(pointers, 16)
-        currents += (tl.load(pointers, mask=alive, other=0),)
-    return currents
-
-
-@triton.jit
-def load_received(
-    p_current, stride, amplitude, n, alive, t, bit, STEPS: tl.constexpr, PACKED: tl.constexpr, ALIGNED: tl.constexpr
-):
-    """The currents of ``STEPS`` steps from ``t`` on, in float32. ``PACKED`` ones are bits from ``bit`` on of the byte
-    that holds step ``t``, each worth the amplitude."""
-    currents = ()
-    if PACKED:
-        byte = load_currents(p_current, stride, n, alive, t // 8, 1, ALIGNED)[0].to(tl.int32) >> bit
-        for s in tl.static_range(STEPS):
-            currents += (tl.where((byte >> s) & 1 != 0, amplitude, 0.0),)
-    else:
-        loaded = load_currents(p_current, stride, n, alive, t, STEPS, ALIGNED)
-        for s in tl.static_range(STEPS):
-            currents += (loaded[s].to(tl.float32),)
-    return currents
-
-
-@triton.jit
-def store(p_out, values, n, alive, ALIGNED: tl.constexpr):
-    pointers = p_out + n
-    if ALIGNED:
-        pointers = tl.multiple_of(pointers, 16)
-    tl.store(pointers, values, mask=alive)
+__all__ = ["block_of", "neuron_kernel", "neuron_triton"]
 
 
 # Pointers and sizes, all of them read at run time: a model compiles once for a type of current and an alignment.
@@ -217,15 +162,6 @@ def block_of(light: bool, bytes_per_current: int, aligned: bool) -> int:
     registers and the instruction cache) or cannot load neighbours at once (each load has an address of its own).
     """
     return 128 * 16 // bytes_per_current if aligned and light else 256
-
-
-def on_device(tensor: torch.Tensor):
-    return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
-
-
-def is_aligned(pointers: Iterable[torch.Tensor], sizes: Iterable[int]) -> bool:
-    """Whether kernels may be promised ALIGNED."""
-    return all(tensor.data_ptr() % 16 == 0 for tensor in pointers) and all(size % 16 == 0 for size in sizes)
 
 
 def neuron_triton(received, eta, model, operands, x, v, momentum, order, outputs) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ..neuron.triton_kernel import is_aligned, load_currents, load_operand, on_device, store
+from ...triton_memory import is_aligned, load_currents, load_operand, on_device, store
 
 __all__ = ["count_kernel", "mix_kernel", "parallel_triton"]
 

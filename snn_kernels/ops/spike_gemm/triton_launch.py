@@ -6,7 +6,7 @@ import triton
 from torch import Tensor
 
 from ...triton_activations import TRITON_ACTIVATIONS
-from ..neuron.triton_kernel import on_device
+from ...triton_memory import on_device
 from .gpu import Neurons, Product
 from .gpu_weights import Weights, is_uniform
 from .triton_events import event_kernel

@@ -6,8 +6,8 @@ import triton
 import triton.language as tl
 
 from ... import triton_math as m
+from ...triton_memory import is_aligned, load_currents, load_operand, on_device, store
 from ..currents import is_train
-from ..neuron.triton_kernel import is_aligned, load_currents, load_operand, on_device, store
 from ..neuron.triton_steps import chase, decoded
 
 __all__ = ["vector_kernel", "vector_triton"]
