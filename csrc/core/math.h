@@ -21,10 +21,6 @@ SNN_FN uint32_t to_bits(float value) {
     return bits;
 }
 
-#if !defined(__CUDA_ARCH__) && !defined(__FP_FAST_FMAF) && !defined(__FMA__) && !defined(__AVX512F__)
-#define SNN_EMULATES_FMA
-#endif
-
 SNN_FN uint64_t to_bits(double value) {
     uint64_t bits;
     memcpy(&bits, &value, sizeof bits);
@@ -33,7 +29,7 @@ SNN_FN uint64_t to_bits(double value) {
 
 // a b + c, rounded once.
 SNN_FN float multiply_add(float a, float b, float c) {
-#if !defined(SNN_EMULATES_FMA)
+#if defined(__CUDA_ARCH__) || defined(__FP_FAST_FMAF) || defined(__FMA__) || defined(__AVX512F__)
     return fmaf(a, b, c);
 #else
     // In float64 the product is exact. The sum is rounded to odd: an inexact one whose last bit is 0 becomes its
@@ -43,14 +39,21 @@ SNN_FN float multiply_add(float a, float b, float c) {
     const double error = (product - (sum - rest)) + (c - rest);
     const uint64_t bits = to_bits(sum), size = to_bits(error) << 1;
     const uint64_t step = (size | (0 - size)) >> 63 & ~bits & 1;
-    const uint64_t no_number =
-        ((size >> 53) + 1) >> 11;  // where the sum is infinite: from the largest number it returns
+    const uint64_t no_number = ((size >> 53) + 1) >> 11;  // an infinite sum's: one step inwards, it still rounds to it
     const uint64_t inwards = (bits ^ to_bits(error)) >> 63 | no_number;
     const uint64_t odd_bits = bits + step - 2 * (step & inwards);
     double odd;
     memcpy(&odd, &odd_bits, sizeof odd);
     return static_cast<float>(odd);
 #endif
+}
+
+// By Horner's rule, the coefficient of the highest power first.
+template <class... Rest>
+SNN_FN float polynomial(float x, float highest, Rest... rest) {
+    float value = highest;
+    ((value = multiply_add(value, x, rest)), ...);
+    return value;
 }
 
 // NaN passes through both selections; `high` wins where it is below `low`.
@@ -86,12 +89,9 @@ SNN_FN ExpParts split_exp(float x) {
     const float shifted = multiply_add(x, 1.44269504f, round);
     const float n = shifted - round;
     const float r = multiply_add(n, 1.90465432e-9f, multiply_add(n, -0.693147182f, x));  // ln2 in two parts
-    float p = 1.39504862e-3f;
-    p = multiply_add(p, r, 8.36888786e-3f);
-    p = multiply_add(p, r, 4.16662059e-2f);
-    p = multiply_add(p, r, 1.66665189e-1f);
-    p = multiply_add(p, r, 5.00000010e-1f);
-    return {static_cast<int32_t>(to_bits(shifted) - to_bits(round)), r, multiply_add(p, r, 1.f)};
+    const float slope =
+        polynomial(r, 1.39504862e-3f, 8.36888786e-3f, 4.16662059e-2f, 1.66665189e-1f, 5.00000010e-1f, 1.f);
+    return {static_cast<int32_t>(to_bits(shifted) - to_bits(round)), r, slope};
 }
 
 // exp(x) for -87 <= x <= 89, infinity from 88.4 on. Relative error 2^-22.5.
@@ -127,15 +127,8 @@ SNN_FN float log_within(float x) {
     const uint32_t bits = to_bits(tiny ? x * 8388608.f : x) - sqrt_half;
     const float e = static_cast<float>(static_cast<int32_t>(bits) >> 23) - (tiny ? 23.f : 0.f);
     const float z = from_bits((bits & 0x7fffffu) + sqrt_half) - 1.f;
-    float p = -7.85954587e-2f;
-    p = multiply_add(p, z, 1.28816224e-1f);
-    p = multiply_add(p, z, -1.31287676e-1f);
-    p = multiply_add(p, z, 1.41811961e-1f);
-    p = multiply_add(p, z, -1.66245531e-1f);
-    p = multiply_add(p, z, 2.00022861e-1f);
-    p = multiply_add(p, z, -2.50008104e-1f);
-    p = multiply_add(p, z, 3.33333167e-1f);
-    p = multiply_add(p, z, -0.5f);
+    const float p = polynomial(z, -7.85954587e-2f, 1.28816224e-1f, -1.31287676e-1f, 1.41811961e-1f, -1.66245531e-1f,
+                               2.00022861e-1f, -2.50008104e-1f, 3.33333167e-1f, -0.5f);
     return multiply_add(e, 0.693147182f, multiply_add(z * z, p, z));
 }
 
@@ -155,14 +148,8 @@ SNN_FN float log_of_magnitude(float x) {
 
 // log(1 + u) for 0 <= u <= 1. Relative error 2^-22.
 SNN_FN float log1p_of_fraction(float u) {
-    float p = 4.34041908e-3f;
-    p = multiply_add(p, u, -2.57459242e-2f);
-    p = multiply_add(p, u, 7.17313408e-2f);
-    p = multiply_add(p, u, -1.30720693e-1f);
-    p = multiply_add(p, u, 1.88034363e-1f);
-    p = multiply_add(p, u, -2.47573994e-1f);
-    p = multiply_add(p, u, 3.33070509e-1f);
-    p = multiply_add(p, u, -4.99988832e-1f);
+    const float p = polynomial(u, 4.34041908e-3f, -2.57459242e-2f, 7.17313408e-2f, -1.30720693e-1f, 1.88034363e-1f,
+                               -2.47573994e-1f, 3.33070509e-1f, -4.99988832e-1f);
     return multiply_add(u * u, p, u);
 }
 
@@ -182,14 +169,8 @@ SNN_FN float tanh(float x) {
 // of max(1, |h|).
 SNN_FN float gelu(float x) {
     const float a = no_more_than(magnitude(x), 5.f);
-    float p = -2.18470858e-6f;
-    p = multiply_add(p, a, -2.04522425e-7f);
-    p = multiply_add(p, a, 4.40797054e-4f);
-    p = multiply_add(p, a, -5.41397930e-3f);
-    p = multiply_add(p, a, 3.68226283e-2f);
-    p = multiply_add(p, a, -1.81895115e-1f);
-    p = multiply_add(p, a, 7.97925331e-1f);
-    p = multiply_add(p, a, 6.93144495e-1f);
+    const float p = polynomial(a, -2.18470858e-6f, -2.04522425e-7f, 4.40797054e-4f, -5.41397930e-3f, 3.68226283e-2f,
+                               -1.81895115e-1f, 7.97925331e-1f, 6.93144495e-1f);
     const float tail = exp_of_negative(multiply_add(-0.5f * x, x, -p));
     return x < 0.f ? x * tail : multiply_add(a, -tail, x);
 }
