@@ -146,7 +146,7 @@ inline VectorProblem vector_problem(const std::string& function, const std::tupl
 
 using FieldArgument = std::pair<Address, int64_t>;  // NeuronField
 
-using WindowsArgument = std::array<int64_t, 10>;  // Windows
+using WindowsArgument = std::array<int64_t, 11>;  // Windows
 // timesteps, rows, outputs, parts, bytes, group_stride, windows, weight, multiplier, bias
 using SpikeProductArgument =
     std::tuple<int64_t, int64_t, int64_t, int64_t, Address, int64_t, WindowsArgument, Address, Address, Address>;
@@ -159,7 +159,7 @@ inline SpikeProduct spike_product(const SpikeProductArgument& argument) {
             parts,
             pointer<const uint8_t>(bytes),
             group_stride,
-            {w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], w[8], w[9]},
+            {w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], w[8], w[9], w[10]},
             pointer<const void>(weight),
             pointer<const float>(multiplier),
             pointer<const float>(bias)};

@@ -91,15 +91,15 @@ class Grouped(nn.Module):
 
 
 @pytest.mark.parametrize("recipe", ["default", "paper"])
-def test_groups_and_scales_of_neurons_are_left_to_pytorch(recipe, products):
-    """A group would be a launch of its own, and tensor cores know no amplitude for each neuron."""
+def test_groups_are_fused_and_scales_of_neurons_left_to_pytorch(recipe, products):
+    """Tensor cores know no amplitude for each neuron."""
     torch.manual_seed(0)
     model = Grouped().eval()
     snn = converted(model, recipe=recipe)
-    assert len(snn.engine.amplitudes) == (1 if recipe == "default" else 0)
+    assert len(snn.engine.amplitudes) == (2 if recipe == "default" else 0)
     products.clear()
     assert_agrees_with_the_oracle(snn, model, images(2), [12])
-    assert set(products) == ({"convolution_signgd"} if recipe == "default" else set())
+    assert products == (["convolution_signgd"] * 2 if recipe == "default" else [])
 
 
 def test_neurons_that_the_tensor_cores_do_not_have(products):

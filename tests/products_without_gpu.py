@@ -155,6 +155,40 @@ def test_convolution(geometry):
     assert_same_neurons(fused, apart)
 
 
+# Of one section, of several and with a last one that is not full; of groups smaller and larger than a tile.
+@pytest.mark.parametrize(
+    ("groups", "inputs", "outputs"),
+    [(70, 1, 1), (20, 1, 2), (5, 4, 3), (6, 16, 16), (9, 8, 24), (2, 32, 32), (2, 20, 9)],
+)
+@pytest.mark.parametrize("amplitude", [None, 0.3, "channel"])
+def test_groups(groups, inputs, outputs, amplitude):
+    """Dense, event-driven and fused: weights of 0 between groups change nothing, whatever their neighbours hold."""
+    train, bias = random_train(9, 2, groups * inputs, 4, 3), random(groups * outputs)
+    weight, geometry = random(groups * outputs, inputs, 3, 2), {"padding": 1, "groups": groups}
+    weight[0, 0, 0, 0] = torch.nan
+    amplitude = random(groups * inputs, seed=3).abs() if amplitude == "channel" else amplitude
+    folded = torch.as_tensor(1.0 if amplitude is None else amplitude).double().reshape(-1, 1, 1)
+    values = (train.unpack().double() * folded).flatten(0, 1)
+    wanted = F.conv2d(values, weight.double(), bias.double(), **geometry).unflatten(0, (9, 2))
+    options = {**geometry, "amplitude": amplitude, "backend": BACKEND}
+    for method in ("dense", "event"):
+        output = sk.spike_conv2d(train, weight, bias, **options, method=method)
+        assert output[:, :, 1:].isfinite().all()
+        assert_like_a_float32_product(output[:, :, 1:], wanted[:, :, 1:], weight[0].numel())
+    eta = sk.schedules.Exponential(0.4, 0.9).table(9)
+    weight[0, 0, 0, 0] = 1.0
+    apart = sk.signgd(sk.spike_conv2d(train, weight, bias, **options), eta, "relu", backend=BACKEND)
+    assert_same_neurons(sk.spike_conv2d_signgd(train, weight, bias, eta, "relu", **options), apart)
+
+
+def test_groups_at_points():
+    train, weight = random_train(9, 3, 64, 1, 1), random(64, 8, 1, 1)
+    wanted = F.conv2d(train.unpack().double().flatten(0, 1), weight.double(), groups=8)
+    for method in ("dense", "event"):
+        output = sk.spike_conv2d(train, weight, groups=8, method=method, backend=BACKEND)
+        assert_like_a_float32_product(output.flatten(0, 1), wanted, 8)
+
+
 def test_convolution_1d_and_more_channels_than_a_block():
     train, weight = random_train(3, 2, 40, 9), random(18, 40, 3)
     wanted = F.conv1d(train.unpack().double().flatten(0, 1), weight.double(), None, 2, 1)

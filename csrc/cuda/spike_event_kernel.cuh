@@ -22,7 +22,8 @@ __global__ void __launch_bounds__(kThreads) spike_event_kernel(const SpikeCurren
     if (row >= p.rows || count <= 0) return;
 
     float sum[kStepsPerByte][kRun] = {};
-    const uint8_t* const from = p.bytes + group * p.group_stride + start_of(p.windows, row);
+    const uint8_t* const from =
+        p.bytes + group * p.group_stride + section_of(p.windows, output) + start_of(p.windows, row);
     const float* weight = static_cast<const float*>(p.weight) + output;
     Blocks blocks;
     for (int64_t i = p.windows.taps * p.windows.tap_blocks; i > 0; --i) {

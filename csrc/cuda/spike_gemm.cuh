@@ -16,6 +16,11 @@ __device__ __forceinline__ int64_t start_of(const Windows& windows, int64_t row)
            (row - line * windows.width) * windows.x_stride;
 }
 
+// The start of the section that an output sees.
+__device__ __forceinline__ int64_t section_of(const Windows& windows, int64_t output) {
+    return output / windows.section_outputs * windows.tap_blocks * kInputBlock;
+}
+
 // Goes through the blocks of inputs in order.
 class Blocks {
   public:

@@ -11,13 +11,15 @@ constexpr int kOutputBlock = 32, kInputBlock = 16;
 
 // Where the inputs of a row lie in a byte group. A row is an output position (y, x) of a sample; its inputs are the
 // taps of a window, row by row, each a run of channels in whole blocks. Of a linear map a sample has one position and a
-// window one tap. Distances are multiples of 4.
+// window one tap. The channels of a position lie in sections, of a tap's inputs each: so many outputs see the first, as
+// many the next. Distances are multiples of 4.
 struct Windows {
     int64_t height, width;  // output positions of a sample
     int64_t sample_stride, y_stride, x_stride;
     int64_t kernel_width;
     int64_t tap_y_stride, tap_x_stride;
     int64_t taps, tap_blocks;  // blocks of inputs a tap
+    int64_t section_outputs;   // of neighbours; whole blocks unless these are all
 };
 
 // current[t, row, n] = bias[n] + multiplier[n] * sum_k weight[n, k] * spike[t, row, k], with the weight in one float16

@@ -58,9 +58,11 @@ struct Factors {
 class Inputs {
   public:
     __device__ Inputs(const SpikeProduct& p, const Lane& lane, int64_t group) : p_(p) {
+        const uint8_t* const section =
+            p.bytes + group * p.group_stride + section_of(p.windows, lane.output_block * kOutputBlock);
         for (int half = 0; half < 2; ++half) {
             const int64_t row = lane.row[half] < p.rows ? lane.row[half] : p.rows - 1;
-            from_[half] = p.bytes + group * p.group_stride + start_of(p.windows, row) + lane.number % 4 * 4;
+            from_[half] = section + start_of(p.windows, row) + lane.number % 4 * 4;
         }
         weight_ =
             static_cast<const uint4*>(p.weight) + lane.output_block * count() * (kTiles / 2 * kWarp) + lane.number;

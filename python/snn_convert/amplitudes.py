@@ -13,7 +13,6 @@ from snn_kernels.ops.spike_gemm.checks import GPU_BACKENDS, is_by_neuron
 
 from .nodes import call_node
 from .packed import JOINING, LAYOUT, PRODUCTS, SCALING, is_sum, on_gpu
-from .rules import argument
 
 __all__ = ["common_amplitude", "plan_amplitudes"]
 
@@ -64,9 +63,7 @@ def _by_parameters(node: fx.Node, source: fx.Node) -> bool:
 def _takes_trains(node: fx.Node, values: Mapping[fx.Node, Any]) -> bool:
     """Whether the packed product is the one to take here."""
     backend = choose(None, values[node.args[1]].device)
-    if backend in GPU_BACKENDS:  # where a group of channels is a launch of its own
-        return argument(node, 6, "groups", 1) == 1
-    return backend == "cpu" and C.isa != "portable"
+    return backend in GPU_BACKENDS or (backend == "cpu" and C.isa != "portable")
 
 
 def _amplitude_of_product(node: fx.Node, scale: Tensor) -> Tensor | None:

@@ -112,7 +112,8 @@ def spike_conv2d(
 
     Returns:
         Currents ``[T, B, N, H', W']`` in float32, without a gradient; in memory channels last with an amplitude for
-        each neuron, and on ``cuda`` and ``triton``, where a group of channels is a launch of its own.
+        each neuron, and on ``cuda`` and ``triton``. There groups smaller than a tile of 32 outputs and 16 inputs are
+        multiplied together, with weights of 0 between them.
 
     Raises:
         TypeError, ValueError: an argument that does not fit; it is named.

@@ -6,16 +6,21 @@ from torch import Tensor
 
 from ...backends import run_extension
 from .gpu import Neurons, Product
-from .gpu_weights import Weights, is_uniform
+from .gpu_weights import EVENT_BLOCK, Weights, is_uniform
 
-__all__ = ["prepare", "run", "run_events", "run_signgd", "tile_of"]
+__all__ = ["event_tile_of", "prepare", "run", "run_events", "run_signgd", "tile_of"]
 
 OUTPUTS, INPUTS = 32, 16  # kOutputBlock and kInputBlock of csrc/cuda/spike_gemm.h
+EVENT_OUTPUTS = 128  # kEventOutputs of csrc/cuda/spike_event_kernel.cuh
 
 
 def tile_of(inputs: int, outputs: int, timesteps: int, fused: bool) -> dict[str, int]:
     """The blocks of weights, whatever the sizes."""
     return {"BLOCK_N": OUTPUTS, "BLOCK_K": INPUTS}
+
+
+def event_tile_of(outputs: int) -> dict[str, int]:
+    return {"BLOCK_N": EVENT_OUTPUTS, "BLOCK_K": EVENT_BLOCK}
 
 
 def prepare(

@@ -114,7 +114,7 @@ def spike_conv2d_signgd(
     """:func:`~snn_kernels.spike_conv2d` and :func:`~snn_kernels.signgd`, fused: see :func:`spike_linear_signgd`.
 
     ``[B, C, H, W]`` to ``[B, N, H', W']``; in memory the neurons lie channel by channel, on ``cuda`` and ``triton``
-    and with an amplitude for each neuron channels last. With ``groups`` above 1 the two ops run apart.
+    and with an amplitude for each neuron channels last. On ``cpu`` the two ops run apart with ``groups`` above 1.
     """
     synapses, amplitude, geometry = checked_convolution(
         train, weight, bias, amplitude, stride, padding, dilation, groups
@@ -279,9 +279,9 @@ def _convolution(bytes, timesteps, weight, weight_scale, bias, amplitude, residu
     if product is not None:
         products = [product(bytes, timesteps, synapses, amplitude, geometry), *more]
         _fused(products, timesteps, added, neuron, order, outputs, scaled=of_neuron)
-    elif groups == 1 and backend in GPU_BACKENDS and not of_neuron:
+    elif backend in GPU_BACKENDS and not of_neuron:
         operands = (bytes, timesteps, synapses, amplitude)
-        gpu.convolution_signgd(backend, *operands, geometry, added.by_feature(), neuron, order, outputs)
+        gpu.convolution_signgd(backend, *operands, geometry, groups, added.by_feature(), neuron, order, outputs)
     else:
         current = torch.ops.snn_kernels.spike_conv2d(
             bytes, timesteps, *synapses, amplitude, *geometry, groups, "auto", backend

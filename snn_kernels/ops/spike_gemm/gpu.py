@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ...layout import Order
 from .checks import is_by_row
-from .gpu_weights import EVENT_BLOCK, Weights, dense_weights, event_weights
+from .gpu_weights import Weights, dense_weights, event_weights, in_sections
 from .residual import Residual
 from .rows import convolution_shape
 from .synapses import Synapses
@@ -37,6 +37,7 @@ __all__ = [
 
 # Each of GPU_BACKENDS has a module <backend>_launch with
 #   tile_of(inputs, outputs, timesteps, fused): the sizes of a program's tile, BLOCK_N outputs and BLOCK_K inputs first
+#   event_tile_of(outputs): the same, of the event method
 #   prepare(weight, amplitude, bias, tap_inputs, lowest, weights): write the Weights of weight[N, C, taps], taps padded
 #       to tap_inputs, brought to size by powers of two with exponents from `lowest` on
 #   run(product, out): write out[T, rows, N], whose outputs lie side by side
@@ -48,7 +49,8 @@ class Windows(NamedTuple):
     """Where the inputs of a row lie in a byte group: ``Windows`` of csrc/cuda/spike_gemm.h, with distances in bytes.
 
     A row is an output position (y, x) of a sample; its inputs are the taps of a window, row by row, each a run of
-    channels in whole blocks of the tile. Of a linear map a sample has one position and a window one tap.
+    channels in whole blocks of the tile. Of a linear map a sample has one position and a window one tap. The channels
+    lie in sections, of so many each: see :func:`in_sections`.
     """
 
     height: int
@@ -61,6 +63,7 @@ class Windows(NamedTuple):
     tap_x_stride: int
     taps: int
     tap_blocks: int
+    section_outputs: int  # outputs that see the same channels
 
 
 class Product(NamedTuple):
@@ -106,7 +109,7 @@ class Way(NamedTuple):
         """``method`` is ``event`` or else dense."""
         launch = launcher(backend)
         if method == "event":
-            return Way(launch, method, {"BLOCK_K": EVENT_BLOCK})
+            return Way(launch, method, launch.event_tile_of(outputs))
         return Way(launch, "dense", launch.tile_of(inputs, outputs, timesteps, fused))
 
     def run(self, product: Product, out: Tensor) -> None:
@@ -144,7 +147,7 @@ def in_runs(bytes: Tensor, block: int, padding: Sequence[int] = ()) -> Tensor:
 def linear_product(way: Way, bytes: Tensor, synapses: Synapses, amplitude: Tensor | None) -> Product:
     rows, block = bytes.shape[1:-1].numel(), way.tile["BLOCK_K"]
     runs = in_runs(bytes.reshape(bytes.shape[0], rows, bytes.shape[-1]), block)
-    windows = Windows(1, 1, runs.stride(1), 0, 0, 1, 0, 0, 1, runs.shape[-1] // block)
+    windows = Windows(1, 1, runs.stride(1), 0, 0, 1, 0, 0, 1, runs.shape[-1] // block, synapses.outputs)
     return Product(runs, rows, windows, way.weights(synapses, amplitude), way.tile)
 
 
@@ -154,18 +157,20 @@ def convolution_product(
     synapses: Synapses,
     amplitude: Tensor | None,
     geometry: Sequence[Sequence[int]],
+    groups: int,
 ) -> Product:
-    """A convolution without groups of ``[G, B, C, H, W]``: rows are output positions, taps are runs of channels."""
+    """A convolution of ``[G, B, C, H, W]``: rows are output positions, taps are runs of channels."""
     stride, padding, dilation = geometry
     kernel = synapses.weight.shape[-2:]
     height, width = convolution_shape(bytes.shape[-2:], kernel, *geometry)
-    block = way.tile["BLOCK_K"]
-    runs = in_runs(bytes.permute(0, 1, 3, 4, 2), block, padding)
+    synapses, amplitude, section_outputs = in_sections(synapses, amplitude, groups, way.tile)
+    tap_blocks = -(-synapses.weight.shape[1] // way.tile["BLOCK_K"])
+    runs = in_runs(bytes.permute(0, 1, 3, 4, 2), tap_blocks * way.tile["BLOCK_K"], padding)
     _, sample, row, column, _ = runs.stride()
     windows = Windows(
         *(height, width, sample, row * stride[0], column * stride[1]),
         *(kernel[1], row * dilation[0], column * dilation[1]),
-        *(kernel.numel(), runs.shape[-1] // block),
+        *(kernel.numel(), tap_blocks, section_outputs),
     )
     return Product(runs, bytes.shape[1] * height * width, windows, way.weights(synapses, amplitude), way.tile)
 
@@ -231,26 +236,14 @@ def convolution(
     groups: int,
     out: Tensor,
 ) -> None:
-    """Write ``out[T, B, N, H', W']``, channels last; a group of channels is a launch of its own."""
-    if not out.numel():
-        return
-    rows = out.permute(0, 1, 3, 4, 2).flatten(1, 3)
-    inputs, outputs = synapses.weight.shape[1], synapses.outputs // groups
-    way = Way.of(backend, method, inputs, outputs, timesteps)
-    for group in range(groups):
-        channels = slice(group * inputs, (group + 1) * inputs)
-        members = slice(group * outputs, (group + 1) * outputs)
-        part = convolution_product(
-            way,
-            bytes[:, :, channels],
-            synapses.of(members),
-            None if amplitude is None else amplitude[channels],
-            geometry,
-        )
-        way.run(part, rows[:, :, members])
+    """Write ``out[T, B, N, H', W']``, channels last."""
+    if out.numel():
+        way = Way.of(backend, method, synapses.weight.shape[1], synapses.outputs // groups, timesteps)
+        product = convolution_product(way, bytes, synapses, amplitude, geometry, groups)
+        way.run(product, out.permute(0, 1, 3, 4, 2).flatten(1, 3))
 
 
-def convolution_signgd(backend: str, bytes, timesteps, synapses, amplitude, geometry, *fused) -> None:
-    way = Way.of(backend, "dense", synapses.weight.shape[1], synapses.outputs, timesteps, fused=True)
-    product = convolution_product(way, bytes, synapses, amplitude, geometry)
+def convolution_signgd(backend: str, bytes, timesteps, synapses, amplitude, geometry, groups, *fused) -> None:
+    way = Way.of(backend, "dense", synapses.weight.shape[1], synapses.outputs // groups, timesteps, fused=True)
+    product = convolution_product(way, bytes, synapses, amplitude, geometry, groups)
     way.launch.run_signgd(product, neurons_of(timesteps, *fused))

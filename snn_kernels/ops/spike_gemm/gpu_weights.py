@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from .synapses import Synapses
 
-__all__ = ["EVENT_BLOCK", "Weights", "dense_weights", "event_weights", "is_uniform"]
+__all__ = ["EVENT_BLOCK", "Weights", "dense_weights", "event_weights", "in_sections", "is_uniform"]
 
 EVENT_BLOCK = 16  # inputs that the event method passes over together
 
@@ -45,9 +46,33 @@ def is_uniform(amplitude: Tensor | None) -> bool:
     return amplitude is None or amplitude.numel() == 1 or amplitude.stride(0) == 0
 
 
+def in_sections(
+    synapses: Synapses, amplitude: Tensor | None, groups: int, tile: dict[str, int]
+) -> tuple[Synapses, Tensor | None, int]:
+    """A convolution with groups as the kernels take it, whose blocks of outputs each read whole blocks of inputs.
+
+    Neighbouring groups are joined to a section, with weights of 0 from one group to another: the fewest that fill the
+    blocks of the tile, or all. Returned are the weights ``[N, C of a section, kh, kw]``, the amplitude that is still to
+    be applied, and the outputs of a section.
+    """
+    if groups == 1:
+        return synapses, amplitude, synapses.outputs
+    weight = synapses.weight.unflatten(0, (groups, -1))
+    _, outputs, inputs, *_ = weight.shape
+    if not is_uniform(amplitude):
+        weight, amplitude = weight.float() * amplitude.reshape(groups, 1, inputs, 1, 1), None
+    blocks = ((tile["BLOCK_N"], outputs), (tile["BLOCK_K"], inputs))
+    together = min(groups, math.lcm(*(block // math.gcd(block, size) for block, size in blocks)))
+    group = torch.arange(groups, device=weight.device)
+    joined = weight.new_zeros((groups, outputs, together, *weight.shape[2:]))
+    joined[group, :, group % together] = weight
+    return synapses._replace(weight=joined.flatten(2, 3).flatten(0, 1)), amplitude, together * outputs
+
+
 def dense_weights(synapses: Synapses, amplitude: Tensor | None, tile: dict[str, int], prepare: Callable) -> Weights:
     """What a backend's ``prepare`` makes of a ``weight[N, C, taps]``, in one launch."""
-    weight, (scale, bias) = synapses.weight if synapses.scale is None else synapses.weight.half(), synapses.floats()
+    weight, (scale, bias) = synapses.weight, synapses.floats()
+    weight = weight if weight.is_floating_point() else weight.half()
     outputs, channels, taps = weight.shape
     padded, tap_inputs = (
         -(-size // block) * block for size, block in ((outputs, tile["BLOCK_N"]), (channels, tile["BLOCK_K"]))

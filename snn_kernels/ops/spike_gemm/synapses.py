@@ -36,7 +36,3 @@ class Synapses(NamedTuple):
     def floats(self) -> tuple[Tensor | None, Tensor | None]:
         """Scale and bias in contiguous float32."""
         return tuple(None if value is None else value.float().contiguous() for value in self[1:])
-
-    def of(self, outputs: slice) -> Synapses:
-        """Those of some outputs."""
-        return Synapses(*(None if value is None else value[outputs] for value in self))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .triton_windows import PRODUCT, SIZES, next_block, row_offsets, tile_of
+from .triton_windows import PRODUCT, SIZES, next_block, row_offsets, section_of, tile_of
 
 __all__ = ["event_kernel"]
 
@@ -23,6 +23,7 @@ def event_kernel(
     tap_y_stride: tl.int64,
     tap_x_stride: tl.int64,
     tap_blocks: tl.int64,
+    section_outputs: tl.int64,
     p_weight,
     part_stride: tl.int64,
     p_multiplier,
@@ -44,7 +45,7 @@ def event_kernel(
     """
     row, first_output = tile_of(outputs, 1, BLOCK_N)
     group = tl.program_id(1).to(tl.int64)
-    p_bytes += group * group_stride
+    p_bytes += group * group_stride + section_of(first_output, section_outputs, tap_blocks, WINDOWS, BLOCK_K)
     p_bytes += tl.max(row_offsets(height, width, sample_stride, y_stride, x_stride, row, rows, WINDOWS, BLOCK_M=1), 0)
     n = first_output + tl.arange(0, BLOCK_N)
     sums = ()

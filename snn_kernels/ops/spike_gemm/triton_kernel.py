@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from ..neuron.triton_steps import signgd_step
-from .triton_windows import PRODUCT, SIZES, next_block, row_offsets, tile_of
+from .triton_windows import PRODUCT, SIZES, next_block, row_offsets, section_of, tile_of
 
 __all__ = ["product_kernel", "product_signgd_kernel"]
 
@@ -98,6 +98,7 @@ def product_kernel(
     tap_y_stride: tl.int64,
     tap_x_stride: tl.int64,
     tap_blocks: tl.int64,
+    section_outputs: tl.int64,
     p_weight,
     part_stride: tl.int64,
     p_multiplier,
@@ -124,6 +125,7 @@ def product_kernel(
     """
     first_row, first_output = tile_of(outputs, BLOCK_M, BLOCK_N)
     group = tl.program_id(1).to(tl.int64)
+    p_bytes += section_of(first_output, section_outputs, tap_blocks, WINDOWS, BLOCK_K)
     starts = row_offsets(height, width, sample_stride, y_stride, x_stride, first_row, rows, WINDOWS, BLOCK_M)
     sums = sums_of_a_group(
         p_bytes + group * group_stride + starts,
@@ -176,6 +178,7 @@ def product_signgd_kernel(
     tap_y_stride: tl.int64,
     tap_x_stride: tl.int64,
     tap_blocks: tl.int64,
+    section_outputs: tl.int64,
     p_weight,
     part_stride: tl.int64,
     p_multiplier,
@@ -222,6 +225,7 @@ def product_signgd_kernel(
     alive = alive_of(first_row, first_output, rows, outputs, BLOCK_M, BLOCK_N)
     b_x = tl.load(pointers_of(p_x, row_x, first_row, first_output, BLOCK_M, BLOCK_N), mask=alive, other=0.0)
     b_v = tl.load(pointers_of(p_v, row_v, first_row, first_output, BLOCK_M, BLOCK_N), mask=alive, other=0.0)
+    p_bytes += section_of(first_output, section_outputs, tap_blocks, WINDOWS, BLOCK_K)
     starts = row_offsets(height, width, sample_stride, y_stride, x_stride, first_row, rows, WINDOWS, BLOCK_M)
     n = tl.arange(0, BLOCK_N)
     for group in tl.range(0, (timesteps + 7) // 8, disable_licm=True):

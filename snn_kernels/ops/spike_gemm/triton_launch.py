@@ -8,17 +8,17 @@ from torch import Tensor
 from ...triton_activations import TRITON_ACTIVATIONS
 from ...triton_memory import on_device
 from .gpu import Neurons, Product
-from .gpu_weights import Weights, is_uniform
+from .gpu_weights import EVENT_BLOCK, Weights, is_uniform
 from .triton_events import event_kernel
 from .triton_kernel import product_kernel, product_signgd_kernel
 from .triton_weights import weight_kernel
 
-__all__ = ["prepare", "run", "run_events", "run_signgd", "tile_of"]
+__all__ = ["event_tile_of", "prepare", "run", "run_events", "run_signgd", "tile_of"]
 
 # Outputs of a tile, at most; see tile_of.
 MOST_OUTPUTS = 32
 MOST_FUSED_OUTPUTS = 16
-MOST_EVENT_OUTPUTS = 512
+LEAST_EVENT_OUTPUTS, MOST_EVENT_OUTPUTS = 128, 512
 OPTIONS = {"num_warps": 4, "num_stages": 3, "enable_fp_fusion": False}
 
 
@@ -34,6 +34,13 @@ def tile_of(inputs: int, outputs: int, timesteps: int, fused: bool) -> dict[str,
         "BLOCK_K": 32 if inputs > 16 else 16,
         "BLOCK_M": 64,
         "STEPS": 8 if timesteps > 4 else 4,
+    }
+
+
+def event_tile_of(outputs: int) -> dict[str, int]:
+    return {
+        "BLOCK_N": min(MOST_EVENT_OUTPUTS, max(LEAST_EVENT_OUTPUTS, triton.next_power_of_2(outputs))),
+        "BLOCK_K": EVENT_BLOCK,
     }
 
 
@@ -76,14 +83,15 @@ def currents_of(product: Product, out: Tensor) -> tuple:
     return out, out.stride(0), out.stride(1), timesteps, rows, outputs, inputs
 
 
-def is_windowed(product: Product) -> bool:
+def is_windowed(product: Product, outputs: int) -> bool:
+    """Whether it takes more than a row's number to find its inputs."""
     windows = product.windows
-    return max(windows.taps, windows.width, windows.height) > 1
+    return max(windows.taps, windows.width, windows.height) > 1 or windows.section_outputs < outputs
 
 
-def constants_of(product: Product) -> dict:
+def constants_of(product: Product, outputs: int) -> dict:
     """The constants of the dense kernels, apart from the activation."""
-    return {"WINDOWS": is_windowed(product), "PARTS": product.weights.parts, **product.tile, **OPTIONS}
+    return {"WINDOWS": is_windowed(product, outputs), "PARTS": product.weights.parts, **product.tile, **OPTIONS}
 
 
 def tiles_of(product: Product, outputs: int) -> int:
@@ -96,7 +104,7 @@ def run(product: Product, out: Tensor) -> None:
         product_kernel[(tiles_of(product, out.shape[2]), triton.cdiv(len(out), 8))](
             *operands_of(product),
             *currents_of(product, out),
-            **constants_of(product),
+            **constants_of(product, out.shape[2]),
             ALIGNED=out.data_ptr() % 16 == 0 and all(size % 4 == 0 for size in (*out.stride()[:2], out.shape[2])),
         )
 
@@ -104,13 +112,13 @@ def run(product: Product, out: Tensor) -> None:
 def run_events(product: Product, out: Tensor) -> None:
     # Four inputs a turn, and their sums in 32 registers of a thread.
     windows = product.windows._replace(tap_blocks=product.windows.tap_blocks * product.tile["BLOCK_K"] // 4)
-    block = min(MOST_EVENT_OUTPUTS, max(128, triton.next_power_of_2(out.shape[2])))
+    block = product.tile["BLOCK_N"]
     product = product._replace(windows=windows, tile={"BLOCK_M": 1, "BLOCK_N": block, "BLOCK_K": 4})
     with on_device(out):
         event_kernel[(tiles_of(product, out.shape[2]), triton.cdiv(len(out), 8))](
             *operands_of(product),
             *currents_of(product, out),
-            WINDOWS=is_windowed(product),
+            WINDOWS=is_windowed(product, out.shape[2]),
             BLOCK_N=block,
             BLOCK_K=4,
             num_warps=block // 128,
@@ -137,5 +145,5 @@ def run_signgd(product: Product, neurons: Neurons) -> None:
             neurons.outputs,
             product.weights.values.shape[2],
             H=TRITON_ACTIVATIONS[neurons.activation].function,
-            **constants_of(product),
+            **constants_of(product, neurons.outputs),
         )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["PRODUCT", "SIZES", "next_block", "row_offsets", "tile_of"]
+__all__ = ["PRODUCT", "SIZES", "next_block", "row_offsets", "section_of", "tile_of"]
 
 # Arguments of the kernels that multiply.
 PRODUCT = ["p_bytes", "group_stride", "height", "width", "sample_stride", "y_stride", "x_stride", "kernel_width"]
-PRODUCT += ["tap_y_stride", "tap_x_stride", "tap_blocks", "p_weight", "part_stride", "p_multiplier", "p_bias"]
+PRODUCT += ["tap_y_stride", "tap_x_stride", "tap_blocks", "section_outputs", "p_weight", "part_stride"]
+PRODUCT += ["p_multiplier", "p_bias"]
 SIZES = ["timesteps", "rows", "outputs", "inputs"]
 
 
@@ -42,6 +43,15 @@ def row_offsets(
     else:
         offset = row * sample_stride
     return offset
+
+
+@triton.jit
+def section_of(first_output, section_outputs, tap_blocks, WINDOWS: tl.constexpr, BLOCK_K: tl.constexpr):
+    """Where the section begins that a tile of outputs sees."""
+    start = tap_blocks * 0
+    if WINDOWS:
+        start = first_output // section_outputs * tap_blocks * BLOCK_K
+    return start
 
 
 @triton.jit
