@@ -31,7 +31,7 @@ class Grouped(nn.Module):
         x = torch.relu(self.first(x))
         x = torch.relu(self.second(x))
         x = torch.relu(self.third(x)).flatten(2)
-        x = torch.nn.functional.gelu(self.shared(x) * 30)
+        x = torch.nn.functional.gelu(self.shared(x).mT * 30).mT
         return self.head(torch.relu(self.shared(x)).mean(1))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch.utils import _pytree as pytree
@@ -42,11 +44,19 @@ def name_norms(model: torch.nn.Module) -> None:
             module.forward = lambda x, of=of, eps=eps: of * torch.nn.functional.rms_norm(x, of.shape, None, eps)
 
 
+def name_activations(model: torch.nn.Module) -> None:
+    """The same for the activations that models write out."""
+    for module in model.modules():
+        if type(module).__name__ == "NewGELUActivation":
+            module.forward = partial(torch.nn.functional.gelu, approximate="tanh")
+
+
 @pytest.mark.parametrize(("name", "normalisation"), in_both_forms([*MODELS, *MORE]))
 def test_agrees_with_the_value_domain(name, normalisation):
     model, x, calibration = built(name)
     # Step sizes that fall to 7e-4: by then estimates are so near their targets that a target off by 1e-4 shows.
     snn = convert(model, [calibration], timesteps=24, schedule=Exponential(0.5, 0.75), normalisation=normalisation)
+    name_activations(model)
     if normalisation == "vector":
         name_norms(model)
     for output, wanted in zip(*witnessed(model, x, snn, [1, 2, 7, 8, 9, 24], normalisation)):
@@ -68,6 +78,17 @@ def test_becomes_the_same_function_and_approaches_it(name, normalisation):
     early, late = (relative_error(output, wanted) for output in snn.outputs_at(**x, steps=[16, timesteps]))
     assert late < bound
     assert late < early / 2
+
+
+GELUS = ("gelu", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_python_tanh", "quick_gelu")
+
+
+@pytest.mark.parametrize("name", [*GELUS, "hardswish", "mish", "silu"])
+def test_activations_are_one_population_however_they_are_written(name):
+    of = pytest.importorskip("transformers.activations").ACT2CLS[name]
+    of, options = of if isinstance(of, tuple) else (of, {})
+    model = torch.nn.Sequential(torch.nn.Linear(4, 6), of(**options), torch.nn.Linear(6, 2))
+    assert len(list(convert(model, [torch.randn(9, 4)], timesteps=2).network.populations.children())) == 1
 
 
 @pytest.mark.parametrize("normalisation", ["vector", "decomposed"])

@@ -309,12 +309,12 @@ def test_an_unsupported_operation_names_itself_its_place_and_a_way_out():
 
 
 def test_an_operation_with_an_unsupported_form():
-    class Softplus(nn.Module):
+    class Elu(nn.Module):
         def forward(self, x):
-            return F.softplus(x, beta=2.0)
+            return torch.ops.aten.elu(x, 1.0, 2.0)
 
-    with pytest.raises(UnsupportedOperation, match="beta"):
-        convert(nn.Sequential(nn.Linear(4, 4), Softplus()), [torch.randn(3, 4)], **QUICK)
+    with pytest.raises(UnsupportedOperation, match="scale"):
+        convert(nn.Sequential(nn.Linear(4, 4), Elu()), [torch.randn(3, 4)], **QUICK)
 
 
 class Odd(nn.Module):

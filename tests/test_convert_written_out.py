@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -143,6 +144,69 @@ def test_a_constant_out_of_a_list():
 
 def rms_norm(x: Tensor) -> Tensor:
     return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6)
+
+
+FORMULAS = {
+    "gelu": [
+        lambda x: x * 0.5 * (1.0 + torch.erf(x / math.sqrt(2.0))),
+        lambda x: (torch.erf(0.70710678 * x) + 1) * x / 2,
+        lambda x: 0.3 * x * (2 + 2 * torch.erf(x.clone() * 1.5)),
+    ],
+    "gelu_tanh": [
+        lambda x: 0.5 * x * (1.0 + torch.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * torch.pow(x, 3.0)))),
+        lambda x: x * 0.5 * (1.0 + torch.tanh(x * 0.7978845608 * (1.0 + 0.044715 * x * x))),
+        lambda x: x * torch.sigmoid(2 * math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)),
+    ],
+    "silu": [
+        lambda x: x * torch.sigmoid(x),
+        lambda x: x * torch.sigmoid(1.702 * x),
+        lambda x: x / (1 + torch.exp(-x.float())),
+        lambda x: x * (1 + torch.tanh(x / 2)),
+    ],
+    "mish": [lambda x: x * torch.tanh(F.softplus(x)), lambda x: -x * torch.tanh(-x.exp().log1p())],
+    "hardswish": [
+        lambda x: x * F.relu6(x + 3) / 6,
+        lambda x: x * F.hardsigmoid(x),
+        lambda x: x * (x / 6 + 0.5).clamp(0, 1),
+    ],
+}
+
+
+@pytest.mark.parametrize(("name", "number"), [(name, i) for name, forms in FORMULAS.items() for i in range(len(forms))])
+def test_a_formula_is_one_population(name, number):
+    error, snn = error_of(Applied(FORMULAS[name][number]))
+    assert error < 1e-3
+    assert functions(snn) == [name]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x * torch.sigmoid(x + 1),
+        lambda x: x * torch.sigmoid(-x),
+        lambda x: x * 0.5 * (1.0 + torch.tanh(0.79 * (x + 0.044715 * x**3))),
+        lambda x: x.roll(1, 1) * torch.sigmoid(x),
+        lambda x: x[:, :6] * torch.sigmoid(x[:, 6:]),
+    ],
+)
+def test_another_formula_is_what_is_written(function):
+    error, snn = error_of(Applied(function))
+    assert error < 1e-3
+    assert functions(snn)[-1] == "multiply"
+
+
+@pytest.mark.parametrize("function", [lambda x: F.softplus(x, beta=3.0), lambda x: x * torch.sigmoid(1.702 * x)])
+def test_factors_before_neurons_are_in_the_weights(function):
+    error, snn = error_of(Applied(function))
+    assert error < 1e-3
+    (population,) = (node for node in snn.network.graph.nodes if node.op == "call_module")
+    assert population.args[0].target is torch.ops.aten.linear.default
+
+
+def test_what_a_formula_shares_with_others_stays():
+    error, snn = error_of(Applied(lambda x: sum((gate := torch.sigmoid(x), x * gate))))
+    assert error < 1e-3
+    assert sorted(functions(snn)) == ["sigmoid", "silu"]
 
 
 @pytest.mark.filterwarnings("ignore:populations that never moved")  # one mean of all samples

@@ -49,11 +49,14 @@ def _uses(x: fx.Node) -> int:
 
 
 def fold_factor(lowering: Lowering, node: fx.Node) -> bool:
-    """Fold a parameter that multiplies the features of a map into its weights: the layer scale of ConvNeXt, ResMLP."""
-    x, parameter = node.args if lowering.varies(node.args[0]) else reversed(node.args)
-    if not isinstance(parameter, fx.Node) or parameter.op != "get_attr":
-        return False
-    factor = lowering.tensor(parameter)
+    """Fold a number, or a parameter that multiplies the features of a map, into its weights: the layer scale of
+    ConvNeXt, ResMLP."""
+    x, factor = node.args if lowering.varies(node.args[0]) else reversed(node.args)
+    if isinstance(factor, fx.Node):
+        if factor.op != "get_attr":
+            return False
+        factor = lowering.tensor(factor)
+    factor = torch.as_tensor(factor)
     dims = [dim - factor.ndim for dim, size in enumerate(factor.shape) if size > 1] or [-1]
     if len(dims) != 1 or x.meta["val"].shape != node.meta["val"].shape:
         return False

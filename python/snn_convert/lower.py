@@ -17,6 +17,7 @@ from . import rewrites
 from .channels import batch_dims, channel_dims
 from .errors import UnsupportedOperation, WithoutRule
 from .folding import fold_factor
+from .formulas import name_formulas
 from .population import Population
 from .rectifiers import DYNAMICS
 from .rewrites_rectifiers import HINT, rectified
@@ -80,6 +81,7 @@ class Lowering:
         network.add_submodule("populations", torch.nn.Module())
 
     def run(self) -> None:
+        name_formulas(self.graph)
         for node in list(self.graph.nodes):
             if node.op == "placeholder":
                 self._classify_input(node)

@@ -10,6 +10,7 @@ import torch
 from torch import fx
 
 from .errors import UnsupportedOperation
+from .folding import scaled
 from .rewrites_attention import matmul
 from .rules import argument
 
@@ -29,7 +30,7 @@ def product(lowering: Lowering, like: fx.Node, a: fx.Node, b: fx.Node) -> fx.Nod
 
 
 def _scaled(lowering: Lowering, like: fx.Node, x: fx.Node, factor: float) -> fx.Node:
-    return x if factor == 1 else lowering.call(like, aten.mul.Tensor, x, factor)
+    return x if factor == 1 else scaled(lowering, like, x, factor)
 
 
 def addcmul(lowering: Lowering, node: fx.Node) -> None:
@@ -181,6 +182,13 @@ def log_sigmoid(lowering: Lowering, node: fx.Node) -> None:
     return lowering.replace(node, lowering.call(node, aten.neg.default, softplus))
 
 
+def softplus(lowering: Lowering, node: fx.Node) -> None:
+    """``log(1 + exp(beta x)) / beta``."""
+    x, beta = node.args[0], float(argument(node, 1, "beta", 1.0))
+    h = lowering.population(node, "softplus", _scaled(lowering, node, x, beta))
+    return lowering.replace(node, _scaled(lowering, node, h, 1 / beta))
+
+
 def expand_as(lowering: Lowering, node: fx.Node) -> None:
     """Only the shape of the other tensor is used."""
     return lowering.replace(node, _in_shape_of(lowering, node, *node.args[:2]))
@@ -232,6 +240,7 @@ SMALL: dict[Callable, Callable[[Lowering, fx.Node], None]] = {
     aten.glu.default: glu,
     aten.prelu.default: prelu,
     aten.log_sigmoid.default: log_sigmoid,
+    aten.softplus.default: softplus,
     aten.expand_as.default: expand_as,
     aten.copy.default: copy,
     aten.fill.Tensor: copy,

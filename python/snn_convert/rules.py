@@ -83,12 +83,6 @@ def _elu(node: fx.Node) -> ActivationSpec:
     raise ValueError("elu with another scale or input_scale is not one of the neuron kernels")
 
 
-def _softplus(node: fx.Node) -> ActivationSpec:
-    if float(argument(node, 1, "beta", 1.0)) != 1.0:
-        raise ValueError("softplus with beta other than 1 is not one of the neuron kernels")
-    return "softplus"
-
-
 UNARY: dict[Callable, Callable[[fx.Node], ActivationSpec]] = {
     aten.relu.default: lambda node: "relu",
     aten.relu6.default: lambda node: "relu6",
@@ -105,7 +99,6 @@ UNARY: dict[Callable, Callable[[fx.Node], ActivationSpec]] = {
     aten.gelu.default: _gelu,
     aten.silu.default: lambda node: "silu",
     aten.mish.default: lambda node: "mish",
-    aten.softplus.default: _softplus,
     aten.sigmoid.default: lambda node: "sigmoid",
     aten.tanh.default: lambda node: "tanh",
     aten.exp.default: lambda node: "exp",
