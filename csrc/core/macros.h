@@ -12,8 +12,6 @@
 
 #if defined(__CUDACC__)
 #define SNN_FN __host__ __device__ __forceinline__
-#elif defined(_MSC_VER)
-#define SNN_FN __forceinline
 #else
 #define SNN_FN inline __attribute__((always_inline))
 #define SNN_INLINE_LAMBDA __attribute__((always_inline))
