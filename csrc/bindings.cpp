@@ -212,6 +212,9 @@ PYBIND11_MODULE(_C, module) {
     define(module, "spike_current", spike_current_problem, nullptr, SNN_IF_CUDA(spike_current_cuda));
     define(module, "spike_event", spike_current_problem, nullptr, SNN_IF_CUDA(spike_event_cuda));
     define(module, "spike_neuron", spike_neuron_problem, nullptr, SNN_IF_CUDA(spike_neuron_cuda));
+#if defined(SNN_CUDA)
+    module.def("cuda_refusal", cuda_refusal);
+#endif
     module.def("prefer_huge_pages", [](Address data, size_t bytes) { prefer_huge_pages(pointer<void>(data), bytes); });
     module.def("spike_gemm_cpu", &run_spike_gemm);
     module.def("spike_gemm_signgd_cpu", &run_spike_gemm_signgd);

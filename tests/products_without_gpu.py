@@ -156,20 +156,20 @@ def test_convolution(geometry):
 
 
 # Of one section, of several and with a last one that is not full; of groups smaller and larger than a tile.
-@pytest.mark.parametrize(
-    ("groups", "inputs", "outputs"),
-    [(70, 1, 1), (20, 1, 2), (5, 4, 3), (6, 16, 16), (9, 8, 24), (2, 32, 32), (2, 20, 9)],
-)
-@pytest.mark.parametrize("amplitude", [None, 0.3, "channel"])
+GROUPS = [(70, 1, 1, None), (70, 1, 1, "channel"), (20, 1, 2, 0.3), (5, 4, 3, None), (6, 16, 16, "channel")]
+GROUPS += [(9, 8, 24, 0.3), (2, 32, 32, None), (2, 20, 9, "channel")]
+
+
+@pytest.mark.parametrize(("groups", "inputs", "outputs", "amplitude"), GROUPS)
 def test_groups(groups, inputs, outputs, amplitude):
     """Dense, event-driven and fused: weights of 0 between groups change nothing, whatever their neighbours hold."""
-    train, bias = random_train(9, 2, groups * inputs, 4, 3), random(groups * outputs)
+    train, bias = random_train(9, 1, groups * inputs, 4, 3), random(groups * outputs)
     weight, geometry = random(groups * outputs, inputs, 3, 2), {"padding": 1, "groups": groups}
     weight[0, 0, 0, 0] = torch.nan
     amplitude = random(groups * inputs, seed=3).abs() if amplitude == "channel" else amplitude
     folded = torch.as_tensor(1.0 if amplitude is None else amplitude).double().reshape(-1, 1, 1)
     values = (train.unpack().double() * folded).flatten(0, 1)
-    wanted = F.conv2d(values, weight.double(), bias.double(), **geometry).unflatten(0, (9, 2))
+    wanted = F.conv2d(values, weight.double(), bias.double(), **geometry).unflatten(0, (9, 1))
     options = {**geometry, "amplitude": amplitude, "backend": BACKEND}
     for method in ("dense", "event"):
         output = sk.spike_conv2d(train, weight, bias, **options, method=method)

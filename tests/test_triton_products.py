@@ -1,14 +1,16 @@
 """Triton's products of packed trains without a GPU: interpreted in a process of its own, and compiled ahead of time."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 # First: where there is no Triton it skips the file.
 from compiled_ahead import assert_rounds_once, assert_spills_at_most, compiled, interpreted
 from snn_kernels.ops.spike_gemm.triton_events import event_kernel
 from snn_kernels.ops.spike_gemm.triton_kernel import product_kernel, product_signgd_kernel
-from snn_kernels.ops.spike_gemm.triton_launch import OPTIONS, tile_of
+from snn_kernels.ops.spike_gemm.triton_launch import OPTIONS, grid_of, tile_of
 from snn_kernels.ops.spike_gemm.triton_weights import weight_kernel
 from snn_kernels.triton_activations import TRITON_ACTIVATIONS
 
@@ -38,9 +40,20 @@ def test_the_interpreter_agrees_with_float64_and_fused_with_apart(file, tests):
     assert interpreted(file) >= tests
 
 
+def test_more_programs_than_triton_counts_are_refused():
+    def grid(rows: int, timesteps: int):
+        product = SimpleNamespace(rows=rows, tile={"BLOCK_M": 1, "BLOCK_N": 128})
+        return grid_of(product, torch.empty(timesteps, rows, 1, device="meta"))
+
+    assert grid(2**29, 9) == (2**29, 2)
+    for rows, timesteps in ((2**30, 9), (1, 8 * 2**16)):
+        with pytest.raises(ValueError, match="train: expected fewer rows or steps for the triton backend"):
+            grid(rows, timesteps)
+
+
 def compile_ahead(activation: str | None, capability: int, parts: int, convolution: bool, residual: str | None):
     kernel = product_signgd_kernel if activation else product_kernel
-    constants = {**tile_of(256, 256, 32, fused=bool(activation)), "PARTS": parts, "WINDOWS": convolution}
+    constants = {**tile_of(256, 32, fused=bool(activation)), "PARTS": parts, "WINDOWS": convolution}
     if activation:
         constants["H"] = TRITON_ACTIVATIONS[activation].function
         absent = {None: ("p_residual", "p_amplitude"), "currents": ("p_amplitude",), "train": ()}[residual]

@@ -1,6 +1,6 @@
 // A warp multiplies the spikes of 16 rows with the weights of 32 outputs for the eight steps of a byte group at once:
-// 128 sums a lane. A byte of a train widened to 16 bits and masked with 1 << s is, read as float16, the subnormal
-// number spike * 2^(s - 24). Tensor cores multiply it without rounding, so bytes become factors by one AND for two of
+// 128 sums a lane. A spike's bit, put where a float16 number has its exponent and masked, is a power of two: see
+// exponent_bit. Tensor cores multiply it without rounding, so bytes become factors by one or two operations for two of
 // them and a step, and a lane has the sums of its neurons for all eight steps: the neuron's loop over time exchanges
 // nothing. Neither spikes nor weights pass through shared memory: the warps of a block read the same weights from the
 // L1 cache.
@@ -38,13 +38,30 @@ struct Lane {
     }
 };
 
+// The bit of a float16 number that step s of a byte becomes. One bit of the exponent (10 to 14) alone is a normal
+// number: a subnormal one, bit s as it is, would be multiplied without rounding, too, but tensor cores align what they
+// add by the exponents of the factors, subnormal ones as 2^-14, and cut off what lies 24 bits below the largest: 10 - s
+// bits more.
+__host__ __device__ constexpr int exponent_bit(int s) { return s < 5 ? 10 + s : 7 + s; }
+
+// What brings the sum of a step back: one over its spikes' power of two.
+__host__ __device__ constexpr float undone(int s) {
+    const int exponent = 15 - (1 << (exponent_bit(s) - 10));
+    return exponent < 0 ? 1.f / static_cast<float>(1 << -exponent) : static_cast<float>(1 << exponent);
+}
+
+// Two inputs at step s, of their bytes widened to 16 bits.
+__device__ __forceinline__ uint32_t spikes_at(uint32_t bytes, int s) {
+    return bytes << (exponent_bit(s) - s) & 0x00010001u << exponent_bit(s);
+}
+
 // sum[s][q][2 * half + e]: step s, the lane's row `half` and output 2 q + e.
 struct Sums {
     float of[kStepsPerByte][kTiles][4];
 
     __device__ float current(int s, int half, int output, float multiplier, float bias) const {
         // The first product is exact; the second is, too, where no amplitude stands in the multiplier.
-        return of[s][output / 2][2 * half + output % 2] * static_cast<float>(1 << (24 - s)) * multiplier + bias;
+        return of[s][output / 2][2 * half + output % 2] * undone(s) * multiplier + bias;
     }
 };
 
@@ -95,15 +112,15 @@ class Inputs {
 
 __device__ __forceinline__ void add(Sums& sums, const Factors& factors, int steps) {
     // Bytes 0, 1 and bytes 2, 3 of a row, widened.
-    const uint32_t spikes[4] = {__byte_perm(factors.bytes[0], 0, 0x4140), __byte_perm(factors.bytes[1], 0, 0x4140),
-                                __byte_perm(factors.bytes[0], 0, 0x4342), __byte_perm(factors.bytes[1], 0, 0x4342)};
+    const uint32_t bytes[4] = {__byte_perm(factors.bytes[0], 0, 0x4140), __byte_perm(factors.bytes[1], 0, 0x4140),
+                               __byte_perm(factors.bytes[0], 0, 0x4342), __byte_perm(factors.bytes[1], 0, 0x4342)};
     // Of steps past the end the bits are 0. Four of them are left out together: a branch a step would be one too many.
 #pragma unroll
     for (int s = 0; s < kStepsPerByte; ++s) {
         if (s == kStepsPerByte / 2 && steps <= s) break;
         uint32_t a[4];
 #pragma unroll
-        for (int i = 0; i < 4; ++i) a[i] = spikes[i] & 0x00010001u << s;
+        for (int i = 0; i < 4; ++i) a[i] = spikes_at(bytes[i], s);
 #pragma unroll
         for (int pair = 0; pair < kTiles / 2; ++pair) {
             const uint4 b = factors.weight[pair];

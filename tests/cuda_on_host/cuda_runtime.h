@@ -5,6 +5,8 @@
 
 #include <ucontext.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <functional>
@@ -124,31 +126,76 @@ inline void __syncthreads() { cuda_on_host::Block::running->wait(); }
 
 namespace cuda_on_host {
 
-// The tensor cores' product as csrc/cuda/tensor_core.cuh describes it. Added in float64 and rounded once: how a GPU
-// rounds within an instruction is not said anywhere.
+// A float16 number as integer * 2^(exponent - 10), with the exponent that it is stored with: of subnormal ones the
+// lowest.
+struct Half {
+    uint16_t bits;
+    int64_t integer;
+    int exponent;
+
+    explicit Half(uint16_t bits) : bits(bits), integer(bits & 1023), exponent((bits >> 10 & 31) - 15) {
+        if (exponent == -15)
+            exponent = -14;
+        else
+            integer += 1024;
+        if (bits >> 15) integer = -integer;
+    }
+    bool finite() const { return exponent < 16; }
+    float value() const { return snn::SNN_ISA::float16_to_float(bits); }
+};
+
+inline int64_t times_power_of_two(int64_t value, int power) {
+    return power >= 0 ? value << power : power <= -63 ? 0 : value < 0 ? -(-value >> -power) : value >> -power;
+}
+
+// How tensor cores add, as MMA-Sim (Microsoft, github.com/microsoft/MMA-Sim) found out of them and verified bit for
+// bit: what is added is aligned by the largest sum of the factors' exponents, and all that lies more than 24 bits
+// (Turing to Ada; 25 on Hopper) below is cut off, as are the bits of the sum that a float32 does not have.
+inline float fused_sum(float sum, const Half* const (&a)[8], const Half* const (&b)[8]) {
+    const int of_sum = sum == 0 ? -126 : std::max(std::ilogb(sum), -126);
+    int largest = of_sum;
+    for (int k = 0; k < 8; ++k)
+        if (a[k]->integer && b[k]->integer) largest = std::max(largest, a[k]->exponent + b[k]->exponent);
+    int64_t total = times_power_of_two(static_cast<int64_t>(std::ldexp(sum, 23 - of_sum)), of_sum + 1 - largest);
+    for (int k = 0; k < 8; ++k)
+        total += times_power_of_two(a[k]->integer * b[k]->integer, a[k]->exponent + b[k]->exponent + 4 - largest);
+    const double exact = std::ldexp(static_cast<double>(total), largest - 24);
+    const float rounded = static_cast<float>(exact);
+    return std::fabs(rounded) > std::fabs(exact) ? std::nextafter(rounded, 0.f) : rounded;
+}
+
+// The tensor cores' product as csrc/cuda/tensor_core.cuh describes it, eight columns after the other.
 inline void multiply_add(float (&sum)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
     struct Operands {
-        uint32_t a[4], b[2];
+        std::vector<Half> a, b;
     };
     // Of every thread, in turns, so that none overwrites what another still reads.
     static Operands given[2][1024];
     static unsigned turn[1024];
     const unsigned thread = threadIdx.x, first = thread / 32 * 32, lane = thread % 32;
     auto& here = given[turn[thread]++ % 2];
-    here[thread] = {{a[0], a[1], a[2], a[3]}, {b0, b1}};
+    Operands& own = here[thread];
+    own.a.clear(), own.b.clear();
+    for (const uint32_t pair : a)
+        for (const int shift : {0, 16}) own.a.emplace_back(static_cast<uint16_t>(pair >> shift));
+    for (const uint32_t pair : {b0, b1})
+        for (const int shift : {0, 16}) own.b.emplace_back(static_cast<uint16_t>(pair >> shift));
     __syncthreads();
-    const auto half = [](uint32_t pair, int k) {
-        return static_cast<double>(snn::SNN_ISA::float16_to_float(static_cast<uint16_t>(pair >> 16 * (k % 2))));
-    };
     for (unsigned i = 0; i < 4; ++i) {
-        double total = sum[i];
         const unsigned row = lane / 4, column = lane % 4 * 2 + i % 2;
-        for (unsigned k = 0; k < 16; ++k) {
-            const Operands& of_row = here[first + row * 4 + k % 8 / 2];
-            const Operands& of_column = here[first + column * 4 + k % 8 / 2];
-            total += half(of_row.a[i / 2 + k / 8 * 2], k) * half(of_column.b[k / 8], k);
+        for (unsigned part = 0; part < 2; ++part) {
+            const Half *of_a[8], *of_b[8];
+            bool finite = std::isfinite(sum[i]);
+            for (unsigned k = 0; k < 8; ++k) {
+                of_a[k] = &here[first + row * 4 + k / 2].a[2 * (i / 2 + part * 2) + k % 2];
+                of_b[k] = &here[first + column * 4 + k / 2].b[2 * part + k % 2];
+                finite = finite && of_a[k]->finite() && of_b[k]->finite();
+            }
+            if (finite)
+                sum[i] = fused_sum(sum[i], of_a, of_b);
+            else
+                for (int k = 0; k < 8; ++k) sum[i] += of_a[k]->value() * of_b[k]->value();
         }
-        sum[i] = static_cast<float>(total);
     }
 }
 
@@ -157,6 +204,12 @@ inline void multiply_add(float (&sum)[4], const uint32_t (&a)[4], uint32_t b0, u
 using cudaStream_t = void*;
 enum cudaError_t { cudaSuccess };
 inline const char* cudaGetErrorString(cudaError_t) { return ""; }
+inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+struct cudaFuncAttributes {};
+template <class... Parameter>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, void (*)(Parameter...)) {
+    return cudaSuccess;
+}
 
 struct cudaLaunchConfig_t {
     dim3 gridDim, blockDim;

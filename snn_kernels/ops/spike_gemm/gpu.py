@@ -1,8 +1,9 @@
 """Spike products on a GPU, what their kernels in CUDA and Triton share: prepared weights, trains in aligned runs.
 
-Dense, on tensor cores: a byte of a train holds eight steps of an input. Widened to 16 bits and masked with ``1 << s``
-it is, read as float16, the subnormal ``spike * 2**(s - 24)``: tensor cores multiply it with a float16 weight without
-rounding and add in float32, and the sum is multiplied by ``2**(24 - s)``, without rounding, at the end.
+Dense, on tensor cores: a byte of a train holds eight steps of an input. Widened to 16 bits, moved and masked so that a
+step's bit is one of a float16 number's exponent, it is a power of two where there is a spike: tensor cores multiply it
+with a float16 weight without rounding and add in float32, and the power is undone, without rounding, at the end. (Left
+at its place the bit would be a subnormal number, which tensor cores multiply as well, but add less precisely.)
 
 Event-driven: a row's bytes that are not silent add float32 weights, input after input.
 """
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 # Each of GPU_BACKENDS has a module <backend>_launch with
-#   tile_of(inputs, outputs, timesteps, fused): the sizes of a program's tile, BLOCK_N outputs and BLOCK_K inputs first
+#   tile_of(outputs, timesteps, fused): the sizes of a program's tile, BLOCK_N outputs and BLOCK_K inputs first
 #   event_tile_of(outputs): the same, of the event method
 #   prepare(weight, amplitude, bias, tap_inputs, lowest, weights): write the Weights of weight[N, C, taps], taps padded
 #       to tap_inputs, brought to size by powers of two with exponents from `lowest` on
@@ -105,12 +106,12 @@ class Way(NamedTuple):
     tile: dict[str, int]
 
     @staticmethod
-    def of(backend: str, method: str, inputs: int, outputs: int, timesteps: int, fused: bool = False) -> Way:
+    def of(backend: str, method: str, outputs: int, timesteps: int, fused: bool = False) -> Way:
         """``method`` is ``event`` or else dense."""
         launch = launcher(backend)
         if method == "event":
             return Way(launch, method, launch.event_tile_of(outputs))
-        return Way(launch, "dense", launch.tile_of(inputs, outputs, timesteps, fused))
+        return Way(launch, "dense", launch.tile_of(outputs, timesteps, fused))
 
     def run(self, product: Product, out: Tensor) -> None:
         (self.launch.run_events if self.method == "event" else self.launch.run)(product, out)
@@ -211,17 +212,17 @@ def linear(
     if is_by_row(amplitude):
         current = linear(backend, method, bytes, timesteps, synapses._replace(bias=None), None).mul_(amplitude)
         return current if synapses.bias is None else current.add_(synapses.bias)
-    outputs, inputs = synapses.weight.shape
+    outputs = synapses.outputs
     out = bytes.new_empty((timesteps, *bytes.shape[1:-1], outputs), dtype=torch.float32)
     if out.numel():
-        way = Way.of(backend, method, inputs, outputs, timesteps)
+        way = Way.of(backend, method, outputs, timesteps)
         way.run(linear_product(way, bytes, synapses, amplitude), out.view(timesteps, -1, outputs))
     return out
 
 
 def linear_signgd(backend: str, bytes, timesteps, synapses, amplitude, *fused) -> None:
     """``fused`` is what :func:`neurons_of` takes behind the timesteps."""
-    way = Way.of(backend, "dense", synapses.weight.shape[1], synapses.outputs, timesteps, fused=True)
+    way = Way.of(backend, "dense", synapses.outputs, timesteps, fused=True)
     way.launch.run_signgd(linear_product(way, bytes, synapses, amplitude), neurons_of(timesteps, *fused))
 
 
@@ -238,12 +239,12 @@ def convolution(
 ) -> None:
     """Write ``out[T, B, N, H', W']``, channels last."""
     if out.numel():
-        way = Way.of(backend, method, synapses.weight.shape[1], synapses.outputs // groups, timesteps)
+        way = Way.of(backend, method, synapses.outputs // groups, timesteps)
         product = convolution_product(way, bytes, synapses, amplitude, geometry, groups)
         way.run(product, out.permute(0, 1, 3, 4, 2).flatten(1, 3))
 
 
 def convolution_signgd(backend: str, bytes, timesteps, synapses, amplitude, geometry, groups, *fused) -> None:
-    way = Way.of(backend, "dense", synapses.weight.shape[1], synapses.outputs // groups, timesteps, fused=True)
+    way = Way.of(backend, "dense", synapses.outputs // groups, timesteps, fused=True)
     product = convolution_product(way, bytes, synapses, amplitude, geometry, groups)
     way.launch.run_signgd(product, neurons_of(timesteps, *fused))

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...autocast import without_autocast
+from ...autocast import without_autocast, without_tf32
 from ..packing.reference import unpack_reference
 from .synapses import Synapses
 
@@ -33,6 +33,7 @@ def linear_reference(bytes: Tensor, timesteps: int, synapses: Synapses, amplitud
 
 
 @without_autocast()
+@without_tf32()
 def convolution_reference(
     bytes: Tensor,
     timesteps: int,

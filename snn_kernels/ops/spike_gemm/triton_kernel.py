@@ -15,6 +15,20 @@ __all__ = ["product_kernel", "product_signgd_kernel"]
 
 
 @triton.jit
+def spikes_at(bits, s: tl.constexpr):
+    """The spikes of step ``s`` as the float16 number whose exponent has their bit: see ``gpu``."""
+    shift: tl.constexpr = 10 if s < 5 else 7
+    return ((bits << shift) & (1 << (s + shift))).to(tl.float16, bitcast=True)
+
+
+@triton.jit
+def undone(s: tl.constexpr):
+    """One over that number."""
+    exponent_bit: tl.constexpr = s if s < 5 else s - 3
+    return 2.0 ** (15 - (1 << exponent_bit))
+
+
+@triton.jit
 def sums_of_a_group(
     p_bytes,  # [BLOCK_M] rows of the byte group
     kernel_width,
@@ -32,7 +46,7 @@ def sums_of_a_group(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """``STEPS`` tiles ``[BLOCK_M, BLOCK_N]``: at step ``s``, ``2**(s - 24)`` times the sum of the weights that fire.
+    """``STEPS`` tiles ``[BLOCK_M, BLOCK_N]``: at step ``s``, the sum of the weights that fire over ``undone(s)``.
 
     Inputs and outputs are padded to whole blocks and every run of inputs starts at a multiple of 16 bytes.
     """
@@ -53,7 +67,7 @@ def sums_of_a_group(
         b_weight = tl.load(tl.multiple_of(p_weight + part * part_stride + block * BLOCK_K, (16, 1)))
         added = ()
         for s in tl.static_range(STEPS):
-            added += (tl.dot((bits & (1 << s)).to(tl.float16, bitcast=True), b_weight, sums[s]),)
+            added += (tl.dot(spikes_at(bits, s), b_weight, sums[s]),)
         sums = added
         after = next_block(
             start, tap_block, tap_x, kernel_width, tap_y_stride, tap_x_stride, tap_blocks, WINDOWS, BLOCK_K
@@ -67,7 +81,7 @@ def sums_of_a_group(
 @triton.jit
 def current_of(total, multiplier, bias, s: tl.constexpr):
     """The first product is exact; the second is, too, where no amplitude stands in the multiplier."""
-    return total * (1 << (24 - s)) * multiplier[None, :] + bias[None, :]
+    return total * undone(s) * multiplier[None, :] + bias[None, :]
 
 
 @triton.jit

@@ -15,6 +15,7 @@ from .triton_weights import weight_kernel
 
 __all__ = ["event_tile_of", "prepare", "run", "run_events", "run_signgd", "tile_of"]
 
+INPUTS = 16
 # Outputs of a tile, at most; see tile_of.
 MOST_OUTPUTS = 32
 MOST_FUSED_OUTPUTS = 16
@@ -22,16 +23,17 @@ LEAST_EVENT_OUTPUTS, MOST_EVENT_OUTPUTS = 128, 512
 OPTIONS = {"num_warps": 4, "num_stages": 3, "enable_fp_fusion": False}
 
 
-def tile_of(inputs: int, outputs: int, timesteps: int, fused: bool) -> dict[str, int]:
+def tile_of(outputs: int, timesteps: int, fused: bool) -> dict[str, int]:
     """The tile of a program of 128 threads.
 
     With 32 outputs half of a thread's registers are sums; the fused kernel, which keeps the neurons beside them, has
-    16. Both walk the inputs in the same blocks, so they add in the same order.
+    16. Both walk the inputs in the same blocks, so they add in the same order; with blocks of 32 inputs, whose spikes
+    at eight steps are as many registers again, it would spill.
     """
     most_outputs = MOST_FUSED_OUTPUTS if fused else MOST_OUTPUTS
     return {
         "BLOCK_N": min(most_outputs, max(16, triton.next_power_of_2(outputs))),
-        "BLOCK_K": 32 if inputs > 16 else 16,
+        "BLOCK_K": INPUTS,
         "BLOCK_M": 64,
         "STEPS": 8 if timesteps > 4 else 4,
     }
@@ -98,10 +100,18 @@ def tiles_of(product: Product, outputs: int) -> int:
     return triton.cdiv(product.rows, product.tile["BLOCK_M"]) * triton.cdiv(outputs, product.tile["BLOCK_N"])
 
 
+def grid_of(product: Product, out: Tensor) -> tuple[int, int]:
+    """Tiles and byte groups. Triton counts programs in 32 bits, and CUDA those of a second dimension in 16."""
+    grid = tiles_of(product, out.shape[2]), triton.cdiv(len(out), 8)
+    if grid[1] >= 2**16 or grid[0] * grid[1] >= 2**31:
+        raise ValueError(f"train: expected fewer rows or steps for the triton backend, got a grid of {grid} programs")
+    return grid
+
+
 def run(product: Product, out: Tensor) -> None:
     check_row("weight", out.stride(1), product)
     with on_device(out):
-        product_kernel[(tiles_of(product, out.shape[2]), triton.cdiv(len(out), 8))](
+        product_kernel[grid_of(product, out)](
             *operands_of(product),
             *currents_of(product, out),
             **constants_of(product, out.shape[2]),
@@ -115,7 +125,7 @@ def run_events(product: Product, out: Tensor) -> None:
     block = product.tile["BLOCK_N"]
     product = product._replace(windows=windows, tile={"BLOCK_M": 1, "BLOCK_N": block, "BLOCK_K": 4})
     with on_device(out):
-        event_kernel[(tiles_of(product, out.shape[2]), triton.cdiv(len(out), 8))](
+        event_kernel[grid_of(product, out)](
             *operands_of(product),
             *currents_of(product, out),
             WINDOWS=is_windowed(product, out.shape[2]),
