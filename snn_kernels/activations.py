@@ -75,6 +75,11 @@ def sqrt(x: Tensor) -> Tensor:
     return torch.sqrt(x.double()).to(x.dtype)
 
 
+def sixth(x: Tensor) -> Tensor:
+    """A quotient, correctly rounded: on a GPU PyTorch multiplies by the rounded inverse of a number."""
+    return x / x.new_full((), 6.0)
+
+
 def _table(*rows: Activation) -> dict[str, Activation]:
     return {row.name: row for row in rows}
 
@@ -87,8 +92,8 @@ ACTIVATIONS: dict[str, Activation] = _table(
         "hardtanh", lambda x, low, high: torch.minimum(torch.maximum(x, low), high), (("min", -1.0), ("max", 1.0))
     ),
     Activation("leaky_relu", lambda x, slope: torch.where(x > 0, x, x * slope), (("slope", 0.01),)),
-    Activation("hardsigmoid", lambda x: (x + 3.0).clamp(0.0, 6.0) / 6.0),
-    Activation("hardswish", lambda x: x * (x + 3.0).clamp(0.0, 6.0) / 6.0),
+    Activation("hardsigmoid", lambda x: sixth((x + 3.0).clamp(0.0, 6.0))),
+    Activation("hardswish", lambda x: sixth(x * (x + 3.0).clamp(0.0, 6.0))),
     Activation("abs", torch.abs),
     Activation("square", lambda x: x * x),
     Activation("sqrt", sqrt),

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
-__all__ = ["without_autocast"]
+__all__ = ["without_autocast", "without_tf32"]
 
 
 @contextmanager
@@ -18,3 +18,16 @@ def without_autocast() -> Iterator[None]:
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
         yield
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """A context, or with parentheses a decorator, in which cuDNN's convolutions do not round float32 to 10 bits, as by
+    PyTorch's default they do."""
+    convolutions = torch.backends.cudnn.conv
+    before = convolutions.fp32_precision
+    convolutions.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        convolutions.fp32_precision = before

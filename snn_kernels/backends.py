@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ def why_not(name: str) -> str:
             return f"the extension module snn_kernels._C did not load: {_C_ERROR}"
         if not C.cuda_architectures:
             return "snn_kernels was built without CUDA (SNN_KERNELS_CUDA=1 with nvcc builds it)"
-        return "" if torch.cuda.is_available() else "torch finds no CUDA device"
+        return _cuda_refusal(torch.cuda.current_device()) if torch.cuda.is_available() else "torch finds no CUDA device"
     if name == "triton":
         if importlib.util.find_spec("triton") is None:
             return "the package triton is not installed"
@@ -48,6 +49,13 @@ def why_not(name: str) -> str:
             return ""
         return "" if torch.cuda.is_available() else "torch finds no GPU (TRITON_INTERPRET=1 interprets on the CPU)"
     return ""
+
+
+@functools.cache
+def _cuda_refusal(device: int) -> str:
+    """Why the extension's kernels cannot run on the current device, as where they were built for others."""
+    refusal = C.cuda_refusal()
+    return f"CUDA on device {device} says: {refusal}" if refusal else ""
 
 
 def home_of(name: str) -> str | None:

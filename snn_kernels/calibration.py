@@ -129,8 +129,8 @@ def _check_affine(module, neurons, sample, every: Mapping[str, Tensor], none: Ma
     def random(name: str, neuron: SignGDNeuron, like: Tensor) -> Tensor:
         leading = 2 if neuron.step_mode == "m" else 1
         shape = like.shape[leading:]
-        generator = torch.Generator().manual_seed(len(drawn))
-        drawn[name] = torch.randint(2, shape, generator=generator).to(like)
+        generator = torch.Generator("cpu").manual_seed(len(drawn))
+        drawn[name] = torch.randint(2, shape, generator=generator, device="cpu").to(like)
         dtypes[name] = like.dtype
         return drawn[name].expand_as(like)
 

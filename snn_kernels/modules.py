@@ -90,7 +90,7 @@ class SignGDNeuron(nn.Module):
         self._parameter_names = [name for name, _ in row.parameters]
         for name, value in zip(self._parameter_names, parameters):
             self.register_buffer(name, _float32(name, value))
-        self.register_buffer("_eta", schedule.table(max_timesteps), persistent=False)
+        self.register_buffer("_eta", schedule.table(max_timesteps).to(self.scale.device), persistent=False)
         self._probe = None
         self.reset()
 

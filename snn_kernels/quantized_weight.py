@@ -64,7 +64,8 @@ def quantize_weight(weight: Tensor) -> QuantizedWeight:
     if not weight.isfinite().all():
         raise ValueError("weight: expected finite numbers, got infinities or NaN")
     rows = weight.reshape(len(weight), weight[:1].numel())
-    scale = F.pad(rows, (0, 1)).abs().amax(1) / LARGEST
+    largest = rows.new_full((), LARGEST)  # a quotient by a number is rounded twice on a GPU
+    scale = F.pad(rows, (0, 1)).abs().amax(1) / largest
     scale = torch.where(scale > 0, scale, 1.0)
     values = (rows / scale.unsqueeze(1)).round().clamp(-LARGEST, LARGEST)
     return QuantizedWeight(values.to(torch.int8).reshape(weight.shape), scale)

@@ -117,7 +117,13 @@ class SpikeTrain:
     def __getitem__(self, index) -> SpikeTrain:
         """Index or slice the population's dimensions."""
         index = index if isinstance(index, tuple) else (index,)
-        return SpikeTrain(self.bytes[(slice(None), *index)], self.timesteps)
+        places = [i for i in index if not (i is None or i is Ellipsis or isinstance(i, slice))]
+        if len(places) == 1 or not any(isinstance(i, (Tensor, list)) for i in places):
+            return SpikeTrain(self.bytes[(slice(None), *index)], self.timesteps)
+        # Tensors that are not side by side put their dimensions before all others, and so before time.
+        rest = () if any(i is Ellipsis for i in index) else (Ellipsis,)
+        bytes = self.bytes.movedim(0, -1)[(*index, *rest, slice(None))]
+        return SpikeTrain(bytes.movedim(-1, 0).contiguous(), self.timesteps)
 
     @staticmethod
     def cat(trains: Sequence[SpikeTrain], dim: int = 0) -> SpikeTrain:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -61,6 +62,23 @@ def test_what_is_missing_is_said(monkeypatch):
     assert choose(None, CPU) == "reference"
     with pytest.raises(ValueError, match=r"backend: 'cpu' cannot run: the extension module .* no such file"):
         choose("cpu", CPU)
+
+
+def test_kernels_that_were_built_for_other_gpus_are_not_chosen(monkeypatch):
+    module = sys.modules["snn_kernels.backends"]
+    refusals = {0: "no kernel image is available", 1: ""}
+    current = iter([0, 0, 1])
+    built = SimpleNamespace(cuda_architectures="90", cuda_refusal=lambda: refusals[len(asked)])
+    asked = []
+    monkeypatch.setattr(module, "C", built)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.current_device", lambda: next(current))
+    module._cuda_refusal.cache_clear()
+    assert module.why_not("cuda") == "CUDA on device 0 says: no kernel image is available"
+    asked.append(0)
+    assert choose(None, CUDA) in ("triton", "reference")
+    assert module.why_not("cuda") == ""
+    module._cuda_refusal.cache_clear()
 
 
 def test_triton_takes_cpu_tensors_in_the_interpreter_only(monkeypatch):

@@ -118,6 +118,21 @@ def test_convolution(method, geometry):
     torch.testing.assert_close(again, output)
 
 
+def test_the_reference_does_not_round_weights(monkeypatch):
+    """To TF32, as cuDNN does by PyTorch's default, which is left as it was."""
+    precisions, convolution = [], F.conv2d
+
+    def recorded(*arguments):
+        precisions.append(torch.backends.cudnn.conv.fp32_precision)
+        return convolution(*arguments)
+
+    monkeypatch.setattr(F, "conv2d", recorded)
+    before = torch.backends.cudnn.conv.fp32_precision
+    sk.spike_conv2d(random_train(9, 2, 3, 4, 4), random(5, 3, 3, 3), backend="reference")
+    assert precisions == ["ieee"]
+    assert torch.backends.cudnn.conv.fp32_precision == before
+
+
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 @pytest.mark.parametrize("density", [0.02, 0.5])
 @pytest.mark.parametrize("outputs", [12, 20, 36, 68])
