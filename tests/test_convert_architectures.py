@@ -194,6 +194,7 @@ def test_encoder_layer_of_pytorch():
             "instance norm with running statistics: use BatchNorm",
         ),
         (lambda x: torch.linalg.vector_norm(x, 3.0, dim=1, keepdim=True), "norms of order 1 and 2"),
+        (lambda x: F.softplus(x, threshold=1), "softplus with a threshold below 15"),
     ],
 )
 def test_what_is_not_supported_says_so(function, message):

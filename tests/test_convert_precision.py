@@ -34,6 +34,12 @@ def test_half_precision(name, precision, tmp_path):
         half(images())
 
 
+def test_a_precision_that_it_has():
+    half = converted("vit").half()
+    wanted = half(images().half())
+    assert torch.equal(half.half()(images().half()), wanted)
+
+
 def test_neurons_stay_in_float32():
     snn = converted("vit")
     before = {name: tensor.clone() for name, tensor in snn.named_buffers()}

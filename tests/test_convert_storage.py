@@ -10,6 +10,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -382,3 +383,15 @@ def test_a_copy_is_independent(snn):
             if isinstance(tensor, torch.Tensor):
                 tensor.zero_()
     assert torch.equal(snn(images()), wanted)
+
+
+def test_a_network_of_another_device_is_read(tmp_path):
+    """Its graph makes tensors there."""
+    model = Applied(lambda x: torch.relu(x + torch.arange(12, device=x.device)))
+    x = torch.randn(9, 6)
+    model(x)
+    snn = convert(model, [x], timesteps=8, schedule=Exponential(np.float32(0.5), 0.8))
+    wanted = snn(x)
+    snn.engine.move(torch.device("cuda:0"))
+    snn.save(tmp_path / "model.snn")
+    assert torch.equal(SpikingModel.load(tmp_path / "model.snn")(x), wanted)

@@ -240,6 +240,7 @@ def test_what_is_no_model(model):
         ([images() * torch.inf], "item 0 holds NaN or infinity"),
         (["text"], "expected tensors, tuples of arguments or dicts"),
         ([images(), (images(), images())], "(?s)the model refuses item 1.*leave labels out"),
+        ([(torch.randn(24, 63), torch.randn(1))], r"dimension 0 .* this item's have sizes 1, 24"),
         ([(images(), torch.arange(8))], "(?s)the model refuses its first item.*leave labels out"),
     ],
 )
@@ -492,3 +493,23 @@ def test_the_steps_that_are_carried_together_do_not_show(monkeypatch):
     monkeypatch.setattr("snn_convert.run.SAMPLE_STEPS", 0)
     for output, eight_by_eight in zip(together, snn.outputs_at(images(2), steps=[7, 50])):
         torch.testing.assert_close(output, eight_by_eight, rtol=1e-6, atol=1e-6)
+
+
+class Steps(nn.Module):
+    """An argument of the name that methods of a spiking network give their own."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head = nn.Linear(4, 6), nn.Linear(6, 2)
+
+    def forward(self, x, steps):
+        return self.head(torch.relu(self.layer(x) + steps))
+
+
+def test_an_argument_called_steps():
+    torch.manual_seed(0)
+    model, x, steps = Steps(), torch.randn(9, 4), torch.randn(9, 6)
+    snn = convert(model, [{"x": x, "steps": steps}], timesteps=32, schedule=Exponential(0.3, 0.9))
+    with torch.no_grad():
+        wanted = model(x, steps)
+    assert (snn(x=x, steps=steps) - wanted).norm() < 0.1 * wanted.norm()

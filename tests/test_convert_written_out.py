@@ -233,3 +233,50 @@ def test_a_written_out_rms_norm():
     assert functions(snn) == ["rms_norm"]
     _, snn = error_of(Applied(rms_norm), normalisation="decomposed")
     assert functions(snn) == ["square", "rsqrt", "multiply"]
+
+
+@pytest.mark.parametrize("unbiased", [False, True])
+def test_a_variance_across_samples_has_as_many_as_there_are(unbiased):
+    torch.manual_seed(0)
+    model, x = Applied(lambda x: (x - x.mean(0)) / (x.var(0, unbiased=unbiased) + 1e-2).sqrt()), torch.randn(24, 6)
+    snn = convert(model, [x], timesteps=128, schedule=Exponential(0.3, 0.95))
+    for batch in (24, 4):
+        with torch.no_grad():
+            wanted = model(x[:batch])
+        torch.testing.assert_close(snn.network(x[:batch])[0], wanted, rtol=1e-4, atol=1e-4)
+        assert (snn(x[:batch]) - wanted).norm() < 0.1 * wanted.norm()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda m, x: (torch.fft.fft(x) * (0.5 + 0.5j)).real,
+        lambda m, x: torch.fft.ifft(1j * m.k * torch.fft.fft(x)).real,
+        lambda m, x: torch.fft.fft(x * (m.k + 1j * m.k)).real,
+    ],
+)
+def test_complex_factors_are_neither_activations_nor_weights(function):
+    model = Buffers(lambda m, x: F.relu(function(m, x)), k=torch.rand(12))
+    error, _ = error_of(model)
+    assert error < 1e-3
+
+
+def masked(x):
+    mask = x.new_zeros(12, 12)
+    for i in range(12):
+        mask[i:, i] = -1e9
+    return torch.softmax(x @ x.new_ones(12, 12) + mask[0], -1)
+
+
+def leaky(x):
+    h = x[:, 0]
+    for _ in range(300):
+        h = 0.9 * h + x[:, 1]
+    return F.relu(h[:, None] / 10)
+
+
+@pytest.mark.parametrize("function", [masked, leaky])
+def test_long_chains(function):
+    """Neither time nor stack grows with the ways through them."""
+    error, _ = error_of(Applied(function))
+    assert error < 1e-3

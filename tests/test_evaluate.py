@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from converted import converted
 from models import images
@@ -57,6 +58,26 @@ def test_counts(given, tmp_path, data, batch, capsys):
 
 def test_all_steps_by_default(given, tmp_path):
     assert list(evaluated(given, tmp_path)["correct"]) == ["9"]
+
+
+def test_a_network_with_an_onset_delay_is_read_at_its_end_and_arguments_come_by_name(tmp_path):
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(6, 16), nn.GELU(), nn.Linear(16, 16), nn.GELU(), nn.Linear(16, 5))
+
+        def forward(self, *, x):
+            return self.layers(x)
+
+    torch.manual_seed(0)
+    x = torch.randn(SAMPLES, 6)
+    snn = convert(Named(), [{"x": x}], timesteps=4, onset_delay=4, schedule=Exponential(0.5, 0.7))
+    y = snn(x=x).argmax(1)
+    snn.save(tmp_path / "cnn.snn")
+    np.savez(tmp_path / "data.npz", x=x.numpy(), y=y.numpy())
+    found = evaluated(SimpleNamespace(folder=tmp_path), tmp_path)
+    assert found["correct"] == {str(snn.latency): SAMPLES}
+    assert snn.latency > 4
 
 
 def run_processes(given, tmp_path, count: int, *options: str) -> subprocess.CompletedProcess:

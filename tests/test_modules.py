@@ -283,3 +283,9 @@ def test_wrong_currents_are_named():
 
 def test_repr_says_what_it_is():
     assert repr(SignGDNeuron("relu", Constant(0.1))) == "SignGDNeuron('relu', Constant(lr=0.1), step_mode='m')"
+
+
+def test_it_is_made_on_the_default_device():
+    with torch.device("meta"):
+        made = SignGDNeuron("relu", SCHEDULE)
+    assert {buffer.device.type for buffer in made.buffers()} == {"meta"}

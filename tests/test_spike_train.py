@@ -138,3 +138,20 @@ def test_trains_of_different_length_do_not_concatenate():
         SpikeTrain.cat([random_train(8, 2)[1], random_train(9, 2)[1]])
     with pytest.raises(ValueError, match="trains: expected at least one, got none"):
         SpikeTrain.cat([])
+
+
+def test_tensors_apart_index_the_population_alone():
+    spikes = torch.rand(16, 2, 3, 5) < 0.5
+    train, i, j = pack(spikes.float()), torch.tensor([0, 1]), torch.tensor([4, 2])
+    for index in (
+        (i, slice(None), j),
+        (i, Ellipsis, j),
+        (i, 1, j),
+        (i, slice(None), 0),
+        i,
+        (Ellipsis, j),
+        (0, slice(1, 3)),
+    ):
+        index = index if isinstance(index, tuple) else (index,)
+        wanted = torch.stack([step[index] for step in spikes])
+        assert torch.equal(train[index].unpack().bool(), wanted)

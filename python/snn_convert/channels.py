@@ -34,14 +34,28 @@ def channel_dims(
         of_population: the channel dimensions of a population's output.
         known: dimensions found before; filled in.
     """
-    if node not in known:
-        ndim = len(_shape(node))
-        samples = batch_dims(node)
-        dims = (d % ndim for d in _dims(node, ndim, lambda source: channel_dims(source, of_population, known)))
-        if node.op == "call_module":
-            dims = of_population(node)
-        known[node] = tuple(sorted({d for d in dims if d not in samples}))
+    if node in known:
+        return known[node]
+    pending = [node]
+    while (source := _source(pending[-1])) is not None and source not in known:  # no recursion: chains may be long
+        pending.append(source)
+    for found in reversed(pending):
+        if found.op == "call_module":
+            dims = of_population(found)
+        else:
+            ndim = len(_shape(found))
+            dims = (d % ndim for d in _dims(found, ndim, known))
+        samples = batch_dims(found)
+        known[found] = tuple(sorted({d for d in dims if d not in samples}))
     return known[node]
+
+
+def _source(node: fx.Node) -> fx.Node | None:
+    """The input that ``node`` has its dimensions from: the one with the most."""
+    if node.op != "call_function":
+        return None
+    sources = [source for source in node.all_input_nodes if isinstance(source.meta.get("val"), torch.Tensor)]
+    return max(sources, key=lambda source: len(_shape(source)), default=None)
 
 
 def batch_dims(node: fx.Node) -> set[int]:
@@ -57,19 +71,17 @@ def _sizes(node: fx.Node) -> list[int]:
     return [size if isinstance(size, int) else size.node.hint for size in _shape(node)]
 
 
-def _dims(node: fx.Node, ndim: int, of: Callable[[fx.Node], tuple[int, ...]]) -> tuple[int, ...]:
-    target = node.target
-    sources = [source for source in node.all_input_nodes if isinstance(source.meta.get("val"), torch.Tensor)]
-    if node.op != "call_function" or not sources:
+def _dims(node: fx.Node, ndim: int, known: dict[fx.Node, tuple[int, ...]]) -> tuple[int, ...]:
+    target, source = node.target, _source(node)
+    if source is None:
         return (1,) if ndim in (2, 4, 5) else (-1,) if ndim else ()
     if target in CONVOLUTIONS:
         return (1,)
     if target in (aten.linear.default, aten.embedding.default):
         return (-1,)
     if target in (aten.matmul.default, aten.mm.default, aten.bmm.default):
-        return (-2,) if sources[0].op == "get_attr" else (-1,)
-    source = max(sources, key=lambda candidate: len(_shape(candidate)))
-    before, dims = len(_shape(source)), of(source)
+        return (-2,) if node.args[0].op == "get_attr" else (-1,)
+    before, dims = len(_shape(source)), known[source]
     if target in RESHAPES:
         return _through_reshape(_sizes(source), _sizes(node), dims)
     if target is aten.permute.default:

@@ -91,7 +91,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
         with evaluate.processes() as (rank, world, device):
             snn = SpikingModel.load(chosen.model).to(device)
             inputs, labels = evaluate.load_data(chosen.data)
-            steps = chosen.timesteps or [snn.timesteps]
+            steps = chosen.timesteps or [snn.latency]
             console = Console(quiet=rank > 0)
             shown = partial(track, description="evaluating", console=console, transient=True)
             counts = evaluate.count_correct(snn, inputs, labels, steps, chosen.batch, rank, world, shown)

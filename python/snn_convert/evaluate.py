@@ -138,12 +138,13 @@ def count_correct(
     if batch < 1:
         raise ValueError(f"batch: expected an integer >= 1, got {batch}")
     device = snn.eta.device
+    by_place = list(inputs) == [INPUT] and [node.target for node in snn.engine.inputs] != [INPUT]
     counts = torch.zeros(1 + len(steps), dtype=torch.int64, device=device)
     for start in progress(range(rank * batch, len(labels), world * batch)):
         part = slice(start, start + batch)
         given = {name: _as_input(snn, array[part]) for name, array in inputs.items()}
         wanted = labels[part].to(device)
-        args, kwargs = ((given[INPUT],), {}) if list(given) == [INPUT] else ((), given)
+        args, kwargs = ((given[INPUT],), {}) if by_place else ((), given)
         try:
             outputs = snn.outputs_at(*args, steps=list(steps), **kwargs)
         except IndexError as error:  # of an embedding

@@ -57,6 +57,8 @@ def fold_factor(lowering: Lowering, node: fx.Node) -> bool:
             return False
         factor = lowering.tensor(factor)
     factor = torch.as_tensor(factor)
+    if factor.is_complex():
+        return False
     dims = [dim - factor.ndim for dim, size in enumerate(factor.shape) if size > 1] or [-1]
     if len(dims) != 1 or x.meta["val"].shape != node.meta["val"].shape:
         return False

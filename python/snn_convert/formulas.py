@@ -43,7 +43,7 @@ def name_formulas(graph: fx.Graph) -> None:
     """
     order = {node: place for place, node in enumerate(graph.nodes)}
     for node in reversed(order):  # the last operation of a formula comes before its parts
-        if node.target in (aten.mul.Tensor, aten.div.Tensor):
+        if node.target in (aten.mul.Tensor, aten.div.Tensor) and node.meta["val"].is_floating_point():
             _name(graph, node, order)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import fx
@@ -77,6 +78,7 @@ class Lowering:
         # learned map of it (an embedding) is analog.
         self.static: set[fx.Node] = set()
         self._channels: dict[fx.Node, tuple[int, ...]] = {}
+        self._fixed: dict[fx.Node, Any] = {}
         self.names: set[str] = set()
         network.add_submodule("populations", torch.nn.Module())
 
@@ -229,19 +231,27 @@ class Lowering:
 
     def fixed_value(self, node: fx.Node) -> torch.Tensor | None:
         """The value of a node that depends on no input, with the traced batch size in it; ``None`` if it does."""
-        if node in self.varying or node in self.static or node.op == "placeholder":
-            return None
-        if node.op == "get_attr":
-            return self.tensor(node)
-        value = node.meta.get("val")
-        if isinstance(value, torch.SymInt):
-            return value.node.hint
-        if value is None or isinstance(value, (bool, int, float)):
-            return value
-        values = {source: self.fixed_value(source) for source in node.all_input_nodes}
-        if any(value is None for value in values.values()):
-            return None
-        return node.target(*fx.node.map_arg(node.args, values.get), **fx.node.map_arg(node.kwargs, values.get))
+        pending = [node]
+        while pending:  # no recursion: chains may be long
+            last = pending.pop()
+            if last in self._fixed:
+                continue
+            if last in self.varying or last in self.static or last.op == "placeholder":
+                self._fixed[last] = None
+            elif last.op == "get_attr":
+                self._fixed[last] = self.tensor(last)
+            elif isinstance(value := last.meta.get("val"), torch.SymInt):
+                self._fixed[last] = value.node.hint
+            elif value is None or isinstance(value, (bool, int, float)):
+                self._fixed[last] = value
+            elif missing := [source for source in last.all_input_nodes if source not in self._fixed]:
+                pending += [last, *missing]
+            elif any(self._fixed[source] is None for source in last.all_input_nodes):
+                self._fixed[last] = None
+            else:
+                args, kwargs = fx.node.map_arg((last.args, last.kwargs), self._fixed.__getitem__)
+                self._fixed[last] = last.target(*args, **kwargs)
+        return self._fixed[node]
 
     def input_of(self, node: object, activation: str) -> fx.Node | None:
         """What the neurons of ``node`` receive, if it is a population with that function of one input."""

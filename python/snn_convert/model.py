@@ -163,7 +163,9 @@ class SpikingModel(nn.Module):
 
         ``torch.compile`` leaves this call as it is, whose steps run in kernels already, and compiles what is around it.
         """
-        return self.outputs_at(*args, steps=[self.latency], **kwargs)[0]
+        run = self._run(self.flat_inputs(args, kwargs))
+        run.advance_to(self.latency)
+        return run.output()
 
     @apart()
     def outputs_at(self, *args: Any, steps: Sequence[int], **kwargs: Any) -> list[Any]:
@@ -310,7 +312,7 @@ class SpikingModel(nn.Module):
         moved, rounded = device != self.eta.device, precision != self.engine.precision
         if moved:
             self.engine.move(self.eta.device)
-        if moved or rounded:
+        if moved or rounded or precision != torch.float32:  # into which what follows from the weights was cast
             self.engine.precision = precision
             self.refresh(offsets=rounded)
         return self

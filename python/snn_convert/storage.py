@@ -159,6 +159,7 @@ def assemble(head: dict[str, Any], tensors: list[Tensor], training: bool = False
     snn.engine.precision = constant(head["precision"], torch.dtype)
     snn.set_extra_state(settings)
     snn.eta = snn.eta.to(tensors[0].device if tensors else "cpu")
+    snn.engine.move(snn.eta.device)  # what the graph makes, where it was converted on another
     snn.refresh()
     return snn
 
@@ -210,7 +211,10 @@ def schedule_to_json(schedule: schedules.Schedule, timesteps: int) -> dict[str, 
     name = type(schedule).__name__
     if name not in schedules.__all__ or type(schedule) is not getattr(schedules, name):
         schedule, name = schedules.Table(tuple(schedule.table(timesteps).tolist())), "Table"
-    return {"name": name, **asdict(schedule)}
+    plain = pytree.tree_map(
+        lambda value: value.item() if hasattr(value, "item") else value, asdict(schedule)
+    )  # NumPy's
+    return {"name": name, **plain}
 
 
 def schedule_from_json(found: dict[str, Any]) -> schedules.Schedule:

@@ -122,7 +122,7 @@ def export(model: nn.Module, sample: Any) -> torch.export.ExportedProgram:
             torch.func.functional_call(model, {k: b.clone() for k, b in model.named_buffers()}, args, kwargs)
         except Exception as error:
             raise CalibrationError(
-                f"calibration: the model refuses its first item: {refusal(sample, error)}"
+                f"calibration: the model refuses its first item: {refusal(sample, error)}{_unlike(sample)}"
             ) from error
         by_name = inspect.signature(model.forward).bind(*args, **kwargs).arguments
         shapes = pytree.tree_map(_dynamic_batch, dict(by_name))
@@ -137,6 +137,13 @@ def export(model: nn.Module, sample: Any) -> torch.export.ExportedProgram:
 
 def _dynamic_batch(leaf: Any) -> dict | None:
     return {0: torch.export.Dim.DYNAMIC} if isinstance(leaf, Tensor) and leaf.ndim else None
+
+
+def _unlike(sample: Any) -> str:
+    sizes = sorted({len(leaf) for leaf in pytree.tree_leaves(sample) if isinstance(leaf, Tensor) and leaf.ndim})
+    if len(sizes) < 2:
+        return ""
+    return f"; dimension 0 of every tensor has to be the batch, and this item's have sizes {', '.join(map(str, sizes))}"
 
 
 def _two_samples(tensor: Tensor) -> Tensor:
