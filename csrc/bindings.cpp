@@ -12,6 +12,7 @@
 #include "cpu/vector.h"
 #if defined(SNN_CUDA)
 #include "cuda/decode.h"
+#include "cuda/device.h"
 #include "cuda/neuron.h"
 #include "cuda/parallel.h"
 #include "cuda/vector.h"

@@ -1,4 +1,4 @@
-"""Computing in the types of the operands, whatever ``torch.autocast`` there is around a call."""
+"""Computing in the types of the operands, whatever ``torch.autocast`` there is around a call and cuDNN may do."""
 
 from __future__ import annotations
 

@@ -386,6 +386,9 @@ def test_a_call_is_two_launches_or_four(monkeypatch):
             convolution(BACKEND, "dense", train.bytes, 9, Synapses(weight, None, bias), None, geometry, 1, out)
         assert launches == ["prepare", "run"]
         assert operations.seen == copies
+    launches.clear()
+    sk.spike_conv2d(random_train(9, 2, 70, 4, 4), random(70, 1, 3, 3), groups=70, backend=BACKEND)
+    assert launches == ["prepare", "run"]
 
 
 def test_operands_of_one_number_are_two_launches_together():

@@ -129,6 +129,20 @@ def test_capture_in_a_cuda_graph(backend):
     assert torch.equal(state.v, expected_state.v)
 
 
+@pytest.mark.parametrize("name", ["hardsigmoid", "hardswish"])
+def test_the_reference_divides_by_numbers(name):
+    x = seeded(1 << 16)
+    function = ACTIVATIONS[name].function
+    assert torch.equal(function(x.cuda()).cpu(), function(x))
+
+
+def test_weights_of_8_bits_are_those_of_the_cpu():
+    weight = seeded(300, 77)
+    found, wanted = quantize_weight(weight.cuda()), quantize_weight(weight)
+    assert torch.equal(found.scale.cpu(), wanted.scale)
+    assert torch.equal(found.values.cpu(), wanted.values)
+
+
 def test_products_of_packed_trains(backend):
     """Against float64 within the bound of the CPU's tests, and the fused op against the two apart bit for bit."""
     eta = schedules.Exponential(0.4, 0.9).table(33).cuda()

@@ -86,11 +86,4 @@ void decode_cuda(const DecodeProblem& problem, void* stream) {
     }
 }
 
-std::string cuda_refusal() {
-    cudaFuncAttributes attributes;
-    const cudaError_t error = cudaFuncGetAttributes(&attributes, cuda::decode_train_kernel<1>);
-    cudaGetLastError();  // or the next launch would report it
-    return error == cudaSuccess ? "" : cudaGetErrorString(error);
-}
-
 }  // namespace snn

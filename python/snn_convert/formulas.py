@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,9 @@ from torch import Tensor, fx
 
 from .nodes import call_node
 from .rules import TRANSPARENT, passes_on
+
+if TYPE_CHECKING:
+    from .lower import Lowering
 
 __all__ = ["name_formulas"]
 
@@ -35,24 +39,26 @@ KNOWN: list[tuple[Callable, dict, Callable, Callable | None]] = [
 ]
 
 
-def name_formulas(graph: fx.Graph) -> None:
+def name_formulas(lowering: Lowering) -> None:
     """Replace formulas by the one operation that computes the same, which is then one population of neurons.
 
     What a formula computes is found out by evaluating it: neither its form nor its order matters, nor a factor. The
     models of ``transformers`` write out gelu (ESM), its approximation by tanh (GPT-2, BLOOM) and by sigmoid (CLIP).
     """
-    order = {node: place for place, node in enumerate(graph.nodes)}
+    order = {node: place for place, node in enumerate(lowering.graph.nodes)}
     for node in reversed(order):  # the last operation of a formula comes before its parts
         if node.target in (aten.mul.Tensor, aten.div.Tensor) and node.meta["val"].is_floating_point():
-            _name(graph, node, order)
+            _name(lowering, node, order)
 
 
-def _name(graph: fx.Graph, node: fx.Node, order: dict[fx.Node, int]) -> None:
+def _name(lowering: Lowering, node: fx.Node, order: dict[fx.Node, int]) -> None:
     for x, formula in _sources(node, order):
-        if _replace(graph, node, x, _values(x, formula)):
-            for part in reversed(formula):
+        named = _named(lowering, node, x, _values(x, formula))
+        if named is not None:
+            lowering.replace(node, named)
+            for part in reversed(formula[:-1]):
                 if not part.users:
-                    graph.erase_node(part)
+                    lowering.graph.erase_node(part)
             return
 
 
@@ -81,34 +87,23 @@ def _values(x: fx.Node, formula: list[fx.Node]) -> Tensor:
     return values[formula[-1]]
 
 
-def _replace(graph: fx.Graph, node: fx.Node, x: fx.Node, values: Tensor) -> bool:
-    """Put ``slope / c * h(c x)`` in the place of ``node``, if a known ``h`` gives the values."""
+def _named(lowering: Lowering, node: fx.Node, x: fx.Node, values: Tensor) -> fx.Node | None:
+    """``slope / c * h(c x)`` before ``node``, if a known ``h`` gives the values."""
     slope = (values[-1] / FAR).item()
     if slope == 0.0 or not math.isfinite(slope):
-        return False
+        return None
     share = values[PLACES == 1.0] / slope
     for operation, options, function, factor in KNOWN:
         c = 1.0 if factor is None else factor(share).item()
-        c = 1.0 if abs(c - 1.0) <= TOLERANCE else c
         if not 0 < c < math.inf:
             continue
         error = (values - slope / c * function(c * PLACES)).abs()
         if (error <= TOLERANCE * abs(slope) * PLACES.abs().clamp(min=1.0)).all():
-            with graph.inserting_before(node):
-                h = _scaled(graph, node, x, c)
-                h = _like(node, graph.call_function(operation, (h,), options))
-                node.replace_all_uses_with(_scaled(graph, node, h, slope / c))
-            return True
-    return False
+            return _scaled(
+                lowering, node, lowering.call(node, operation, _scaled(lowering, node, x, c), **options), slope / c
+            )
+    return None
 
 
-def _scaled(graph: fx.Graph, like: fx.Node, x: fx.Node, factor: float) -> fx.Node:
-    if abs(factor - 1.0) <= TOLERANCE:
-        return x
-    return _like(like, graph.call_function(aten.mul.Tensor, (x, factor)))
-
-
-def _like(node: fx.Node, new: fx.Node) -> fx.Node:
-    """``new`` with what is known of ``node``: elementwise, it has its shape."""
-    new.meta = dict(node.meta)
-    return new
+def _scaled(lowering: Lowering, like: fx.Node, x: fx.Node, factor: float) -> fx.Node:
+    return x if abs(factor - 1.0) <= TOLERANCE else lowering.call(like, aten.mul.Tensor, x, factor)

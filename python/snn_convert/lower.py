@@ -83,7 +83,7 @@ class Lowering:
         network.add_submodule("populations", torch.nn.Module())
 
     def run(self) -> None:
-        name_formulas(self.graph)
+        name_formulas(self)
         for node in list(self.graph.nodes):
             if node.op == "placeholder":
                 self._classify_input(node)

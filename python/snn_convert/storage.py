@@ -211,10 +211,11 @@ def schedule_to_json(schedule: schedules.Schedule, timesteps: int) -> dict[str, 
     name = type(schedule).__name__
     if name not in schedules.__all__ or type(schedule) is not getattr(schedules, name):
         schedule, name = schedules.Table(tuple(schedule.table(timesteps).tolist())), "Table"
-    plain = pytree.tree_map(
-        lambda value: value.item() if hasattr(value, "item") else value, asdict(schedule)
-    )  # NumPy's
-    return {"name": name, **plain}
+
+    def plain(value: Any) -> Any:  # of NumPy's numbers
+        return value.item() if hasattr(value, "item") else value
+
+    return {"name": name, **pytree.tree_map(plain, asdict(schedule))}
 
 
 def schedule_from_json(found: dict[str, Any]) -> schedules.Schedule:
