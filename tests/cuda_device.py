@@ -33,7 +33,9 @@ class Kernels:
     """CUDA's kernels on the host, called as on a stream."""
 
     cuda_architectures = "host"
-    cuda_refusal = staticmethod(lambda: "")
+
+    def cuda_refusal(self) -> str:
+        return cuda_kernels.module().cuda_refusal()
 
     def __getattr__(self, op: str):
         return lambda device, arguments, stream: getattr(cuda_kernels.module(), op)("cpu", arguments, 1)

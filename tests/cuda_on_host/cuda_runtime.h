@@ -204,6 +204,10 @@ inline void multiply_add(float (&sum)[4], const uint32_t (&a)[4], uint32_t b0, u
 using cudaStream_t = void*;
 enum cudaError_t { cudaSuccess };
 inline const char* cudaGetErrorString(cudaError_t) { return ""; }
+inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+
+struct cudaFuncAttributes {};
+inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, void (*)()) { return cudaSuccess; }
 
 struct cudaLaunchConfig_t {
     dim3 gridDim, blockDim;

@@ -1,6 +1,7 @@
 // The CUDA kernels where the ops expect those of the CPU.
 #include "../../csrc/arguments.h"
 #include "../../csrc/cuda/decode.h"
+#include "../../csrc/cuda/device.h"
 #include "../../csrc/cuda/neuron.h"
 #include "../../csrc/cuda/parallel.h"
 #include "../../csrc/cuda/vector.h"
@@ -25,5 +26,6 @@ PYBIND11_MODULE(_cuda_on_host, module) {
            nullptr);
     define(module, "spike_neuron", spike_neuron_problem, without_threads<SpikeNeuronProblem, spike_neuron_cuda>,
            nullptr);
+    module.def("cuda_refusal", cuda_refusal);
     module.def("last_thread_first", [](bool reverse) { cuda_on_host::last_thread_first = reverse; });
 }
