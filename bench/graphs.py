@@ -7,16 +7,14 @@ from typing import Any
 
 import torch
 
-from .runner import Setting
-
 __all__ = ["SUFFIX", "graphs"]
 
 SUFFIX = ", CUDA graph"
 
 
-def graphs(variants: dict[str, Callable[[], Any]], setting: Setting) -> dict[str, Callable[[], Any]]:
+def graphs(variants: dict[str, Callable[[], Any]], device: str) -> dict[str, Callable[[], Any]]:
     """The variants once more as CUDA graphs; on a CPU there are none."""
-    if setting.device != "cuda":
+    if device != "cuda":
         return {}
     return {name + SUFFIX: _replayed(run) for name, run in variants.items()}
 

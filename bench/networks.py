@@ -14,6 +14,7 @@ from snn_convert.loop import single_step_loop
 from snn_kernels.schedules import Exponential
 
 from .architectures import ARCHITECTURES
+from .graphs import SUFFIX, graphs
 from .recipes import error_of
 from .runner import Comparison, Setting, Variant, Work, unavailable
 
@@ -46,7 +47,7 @@ def networks(setting: Setting) -> Iterator[Comparison]:
 
 
 def whole_network(case: str, model: nn.Module, x: Tensor, timesteps: int, recipe: str) -> Comparison:
-    """The plain loop, the converted network and the ANN, with their peaks of memory.
+    """The plain loop, the converted network and the ANN, with their peaks of memory; on a GPU as CUDA graphs too.
 
     By the recipe ``default`` also the network with weights of 8 bits; products with the scales of ``paper``, one for
     each neuron, take none.
@@ -64,17 +65,24 @@ def whole_network(case: str, model: nn.Module, x: Tensor, timesteps: int, recipe
     with FlopCounterMode(display=False) as flops:
         ann = network()
     once = flops.get_total_flops()
-    variants = {
+    calls = {
         "single-step loop": lambda: single_step_loop(snn, x),
         **{name: partial(one, x) for name, one in converted.items()},
-        "ANN": Variant(network, Work(operations=once)),
+        "ANN": network,
     }
+    calls |= graphs(calls, x.device.type)
+    of_one_pass = {name: Variant(run, Work(operations=once)) for name, run in calls.items() if name.startswith("ANN")}
     accept = {name: _accept(one, x, ann) for name, one in converted.items()}
+
+    def accepted(name: str, output: Tensor) -> str:
+        name = name.removesuffix(SUFFIX)
+        return accept.get(name, accept["snn_convert"])(name, output)
+
     return Comparison(
         case,
-        variants,
+        {**calls, **of_one_pass},
         "single-step loop",
-        lambda name, output: accept.get(name, accept["snn_convert"])(name, output),
+        accepted,
         shape=tuple(x.shape),
         timesteps=timesteps,
         work=Work(operations=once * timesteps),  # of a network pass a step

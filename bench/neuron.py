@@ -70,7 +70,7 @@ def _case(
     for backend in setting.kernels:
         variants[f"snn_kernels {backend}"] = lambda b=backend: call(*currents, eta, activation, backend=b)
     if rivals:
-        variants |= graphs(variants, setting)
+        variants |= graphs(variants, setting.device)
         variants |= _rivals(currents, eta, lambda *x: row.function(*x, *parameters), setting)
     return Comparison(
         f"{activation}, T={timesteps}, N={neurons}, {str(dtype).removeprefix('torch.')}",

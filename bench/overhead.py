@@ -31,7 +31,7 @@ def overhead(setting: Setting) -> Iterator[Comparison]:
             return "the reference's to 1e-3"
 
         variants = {"torch.add": lambda current=current: current + current, **calls}
-        variants |= graphs(variants, setting)
+        variants |= graphs(variants, setting.device)
         facts = {"N": neurons}
         yield Comparison(
             f"T=8, N={neurons}", variants, "torch.add", accept, shape=(1, neurons), timesteps=8, facts=facts

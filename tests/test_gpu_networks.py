@@ -5,6 +5,8 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from models import images
 from snn_convert import SpikingModel, convert
@@ -64,6 +66,42 @@ def test_on_the_device_of_the_model(recipe, delay):
     output, wanted = there(x.cuda()), here(x)
     assert output.is_cuda
     assert (output.cpu() - wanted).norm() <= 2e-2 * wanted.norm()
+
+
+class NothingWaits(TorchDispatchMode):
+    """Refuses what a CUDA graph cannot hold: values read by the host, and copies from one device to another."""
+
+    READ = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default, torch.ops.aten.equal.default)
+
+    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+        output = op(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs, output)) if isinstance(leaf, torch.Tensor)]
+        devices = {tensor.device.type for tensor in tensors}
+        assert op not in self.READ or devices == {"cpu"}, op
+        assert devices != {"cpu", "cuda"} or "copy" not in op.name(), op
+        return output
+
+
+@pytest.mark.parametrize(
+    ("recipe", "delay"),
+    [("default", 0), ("default", 3), ("paper", 0), ("subgradient", 3), ("integrate_and_fire", 0), ("parallel", None)],
+)
+def test_capture_in_a_cuda_graph(recipe, delay):
+    """As far as an emulated device can tell."""
+    model = (Mixed() if recipe in ("default", "paper") else rectifiers()).eval().cuda()
+    options = {"timesteps": T, "recipe": recipe, **({"onset_delay": delay} if delay else {})}
+    snn = convert(model, [images(16, seed=2).cuda()], **options)
+    x, static = images(3).cuda(), torch.zeros(3, 1, 8, 8).cuda()
+    wanted = snn(x)
+    with NothingWaits():
+        snn(x)
+    if torch.version.cuda:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            output = snn(static)
+        static.copy_(x)
+        graph.replay()
+        torch.testing.assert_close(output, wanted, rtol=1e-3, atol=1e-3)
 
 
 def test_the_schedule_is_searched_on_the_device():

@@ -157,8 +157,8 @@ class Population(nn.Module):
             train, after = signgd(received, eta, activation, amplitude=amplitude, **neuron)
         return Emission.of(train, self.scale), NeuronState((after.x,), after.v)
 
-    def chase(self, x: Sequence[Tensor], eta: Tensor, v: Tensor) -> tuple[SpikeTrain, Tensor]:
-        """Run ``len(eta)`` steps from the estimate ``v`` while the decoded inputs stay as they are.
+    def chase(self, x: Sequence[Tensor], eta: Tensor, v: Tensor, timesteps: int) -> tuple[SpikeTrain, Tensor]:
+        """Run ``len(eta)`` of ``timesteps`` steps from the estimate ``v`` while the decoded inputs stay as they are.
 
         Returns:
             The spikes and the estimate after them.

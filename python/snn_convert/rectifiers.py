@@ -66,7 +66,7 @@ class SubgradientPopulation(Rectifier):
         train, after = subgradient(current, eta, scale=self.scale, state=NeuronState(state.x, state.v))
         return Emission.of(train, self.scale), state._replace(x=after.x, v=after.v)
 
-    def chase(self, x: Sequence[Tensor], eta: Tensor, v: Tensor) -> tuple[SpikeTrain, Tensor]:
+    def chase(self, x: Sequence[Tensor], eta: Tensor, v: Tensor, timesteps: int) -> tuple[SpikeTrain, Tensor]:
         current = x[0].expand(len(eta), *x[0].shape)
         train, after = subgradient(current, eta, scale=self.scale, state=NeuronState(x[0], v))
         return train, after.v
@@ -112,10 +112,10 @@ class ParallelPopulation(Rectifier):
     def quantised(self, x: Tensor, timesteps: int) -> Tensor:
         """The estimate after all steps of the mean current ``x``."""
         eta = torch.full((timesteps,), 1.0 / timesteps, dtype=torch.float32, device=x.device)
-        return self.chase([x], eta, torch.zeros_like(x))[1]
+        return self.chase([x], eta, torch.zeros_like(x), timesteps)[1]
 
-    def chase(self, x: Sequence[Tensor], eta: Tensor, v: Tensor) -> tuple[SpikeTrain, Tensor]:
-        timesteps, amplitude = round(1 / eta[0].item()), self.scale + self.post
+    def chase(self, x: Sequence[Tensor], eta: Tensor, v: Tensor, timesteps: int) -> tuple[SpikeTrain, Tensor]:
+        amplitude = self.scale + self.post
         current = x[0].expand(timesteps, *x[0].shape)
         train = parallel_spikes(current, self.scale, shift=self.pre)
         count = train.unpack().sum(0)

@@ -119,13 +119,13 @@ class StaggeredRun(Run):
         v = population.v0 if v is None else v
         if not any(source in moving for source in node.args):
             x = [self.value(source) for source in node.args]
-            train, arrived = population.chase(x, eta, v)
+            train, arrived = population.chase(x, eta, v, self.model.timesteps)
             self._sent(node, train)
             return Emission(train, partial(_estimates, population, train, eta, v)), arrived
         estimates, trains = [], []
         for t, step in enumerate(eta.split(1)):
             x = [as_dense(moving[s])[t] if s in moving else self.value(s) for s in node.args]
-            train, v = population.chase(x, step, v)
+            train, v = population.chase(x, step, v, self.model.timesteps)
             estimates.append(v)
             trains.append(train)
         train = SpikeTrain(sum(train.bytes << t for t, train in enumerate(trains)), len(trains))

@@ -117,7 +117,7 @@ class VectorPopulation(Population):
             return ("rms_norm", _or(given["weight"], 1.0), eps)
         return None
 
-    def chase(self, x: Sequence[Tensor], eta: Tensor, v: Tensor) -> tuple[SpikeTrain, Tensor]:
+    def chase(self, x: Sequence[Tensor], eta: Tensor, v: Tensor, timesteps: int) -> tuple[SpikeTrain, Tensor]:
         return chase([self(*x)], eta, "identity", self.scale, v)  # one target for all steps
 
 
