@@ -183,7 +183,7 @@ def test_encoder_layer_of_pytorch():
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda x: torch.where(x > 0, x, 0.5 * x), "aten.gt.Scalar .* a mask that is computed from activations"),
+        (lambda x: torch.where(x > 1, x, 0.5 * x), "aten.gt.Scalar .* a mask that is computed from activations"),
         (lambda x: x.masked_fill(x > 0, 0.0), "a mask that is computed from activations"),
         (lambda x: torch.fft.fft(x).abs(), "aten.abs.* cannot be converted: complex values are no activations"),
         (lambda x: (torch.fft.fft(x) * torch.fft.fft(x + 1)).real, "aten.mul.* complex values are no activations"),

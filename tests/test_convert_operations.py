@@ -55,7 +55,7 @@ ACTIVATIONS = {
     "log": lambda x: torch.log(torch.abs(x) + 1),
     "quotient": lambda x: F.gelu(x) / (torch.abs(x) + 1),
     "product": lambda x: F.gelu(x) * torch.sigmoid(x),
-    "maximum": lambda x: torch.maximum(F.relu(x), torch.tanh(x)),
+    "maximum": lambda x: torch.maximum(F.relu(x), torch.tanh(x) + 0.2),
     "minimum": lambda x: torch.minimum(F.relu(x), torch.tanh(x)),
 }
 
@@ -130,6 +130,9 @@ COMPOSED = {
     "variance, not corrected": lambda x: torch.var(x.reshape(MATRICES), 2, correction=0),
     "deviation, not corrected": lambda x: torch.std(x.reshape(MATRICES), 2, unbiased=False),
     "deviation, corrected": lambda x: torch.std(x.reshape(MATRICES), 2),
+    "variance and mean": lambda x: torch.cat(torch.var_mean(x.reshape(MATRICES), 2), 1),
+    "variance and mean, kept": lambda x: torch.cat(torch.var_mean(x, 1, correction=0, keepdim=True), 1),
+    "distance": lambda x: F.pairwise_distance(x.reshape(MATRICES), F.relu(x).reshape(MATRICES) + 1),
     "instance norm": lambda x: F.instance_norm(x.reshape(MATRICES), eps=1e-2).flatten(1),
     "attention of grouped heads": grouped_heads,
     # Affine.
@@ -153,6 +156,7 @@ COMPOSED = {
     "logarithms": lambda x: torch.log2(x.abs() + 1) + torch.log10(x.abs() + 1),
     "clamp between tensors": lambda x: torch.clamp(x, torch.linspace(-1, 0, 12), torch.linspace(0.1, 1, 12)),
     "attention of one tensor": lambda x: F.scaled_dot_product_attention(*3 * [x.reshape(MATRICES)]).flatten(1),
+    "largest of volumes": lambda x: F.adaptive_max_pool3d(x.reshape(-1, 2, 1, 2, 3), 1).flatten(1),
     "max pool of volumes": lambda x: F.max_pool3d(x.reshape(-1, 1, 2, 2, 3), (1, 2, 2), (1, 1, 1)).flatten(1),
 }
 
@@ -183,6 +187,13 @@ def test_what_a_simpler_neuron_computes_is_left_to_it(function, wanted):
 def test_extrema_across_samples_are_refused(function):
     with pytest.raises(UnsupportedOperation, match=r"aten\.(max|amax)\.default"):
         convert(Applied(function).eval(), [torch.randn(16, 6)])
+
+
+@pytest.mark.parametrize("layer", [nn.Conv3d(3, 2, 3, padding="same"), nn.ConvTranspose3d(3, 2, 2, stride=2)])
+def test_volumes(layer):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv3d(1, 3, 3), nn.ReLU(), layer, nn.Tanh(), nn.Flatten(), nn.LazyLinear(4))
+    check(model, torch.randn(8, 1, 4, 5, 4), 2e-3)
 
 
 SPATIAL = {

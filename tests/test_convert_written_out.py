@@ -146,6 +146,12 @@ def rms_norm(x: Tensor) -> Tensor:
     return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6)
 
 
+def assigned(x: Tensor) -> Tensor:
+    y = x.clone()
+    y[y < 0] = 0
+    return y
+
+
 FORMULAS = {
     "gelu": [
         lambda x: x * 0.5 * (1.0 + torch.erf(x / math.sqrt(2.0))),
@@ -169,6 +175,21 @@ FORMULAS = {
         lambda x: x * F.hardsigmoid(x),
         lambda x: x * (x / 6 + 0.5).clamp(0, 1),
     ],
+    "relu": [
+        lambda x: torch.where(x > 0, x, 0.0),
+        lambda x: torch.where(x >= 0, x, torch.tensor(0.0)),
+        lambda x: x.masked_fill(~(x > 0), 0.0),
+        lambda x: x * (x > 0).float(),
+        lambda x: F.threshold(x, 0.0, 0.0),
+        lambda x: torch.max(x, torch.zeros_like(x)),
+        lambda x: 0.3 * (x + x.abs()),
+        assigned,
+    ],
+    "leaky_relu": [lambda x: torch.where(x > 0, x, 0.1 * x), lambda x: x * torch.where(x < 0, 0.2, 1.0)],
+    "elu": [
+        lambda x: 1.05 * torch.where(x > 0, x, 1.67 * (torch.exp(x) - 1)),
+        lambda x: torch.where(x < 0, x.expm1(), x),
+    ],
 }
 
 
@@ -187,6 +208,7 @@ def test_a_formula_is_one_population(name, number):
         lambda x: x * 0.5 * (1.0 + torch.tanh(0.79 * (x + 0.044715 * x**3))),
         lambda x: x.roll(1, 1) * torch.sigmoid(x),
         lambda x: x[:, :6] * torch.sigmoid(x[:, 6:]),
+        lambda x: torch.maximum(x, 0.5 * x.roll(1, 1)) * x,
     ],
 )
 def test_another_formula_is_what_is_written(function):

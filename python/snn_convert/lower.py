@@ -83,6 +83,9 @@ class Lowering:
         network.add_submodule("populations", torch.nn.Module())
 
     def run(self) -> None:
+        for node in list(self.graph.nodes):
+            if node.target in ASSERTIONS:
+                self.graph.erase_node(node)
         name_formulas(self)
         for node in list(self.graph.nodes):
             if node.op == "placeholder":
@@ -109,8 +112,6 @@ class Lowering:
         if target is torch.ops.aten.copy_.default:
             changed = f"it is written to {node.args[0].target!r}, an input or a buffer; a converted network leaves them"
             raise UnsupportedOperation(node.args[1], changed)
-        if target in ASSERTIONS:
-            return self.graph.erase_node(node)
         if target in SHAPE_ONLY:
             return None
         if not any(map(self.varies, node.all_input_nodes)):

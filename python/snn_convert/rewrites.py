@@ -18,7 +18,7 @@ from .rewrites_attention import ATTENTION, matmul
 from .rewrites_norm import NORMALISATIONS, written_out
 from .rewrites_pool import average_pool
 from .rewrites_rectifiers import RECTIFIERS
-from .rewrites_small import SMALL, values_alone
+from .rewrites_small import SMALL, in_pairs, values_alone
 from .rules import LARGEST, argument
 
 if TYPE_CHECKING:
@@ -112,16 +112,25 @@ POOL_ARGUMENTS = ((3, "padding", 0), (4, "dilation", 1))
 
 
 def adaptive_max_pool(lowering: Lowering, node: fx.Node) -> None:
-    """Over windows that share the input out evenly; ``adaptive_max_pool1d`` and ``adaptive_max_pool2d``."""
-    ndim = 1 if node.target is aten.adaptive_max_pool1d.default else 2
+    """Over windows that share the input out evenly; ``adaptive_max_pool1d``, ``-2d`` and ``-3d``."""
+    ndim = ADAPTIVE[node.target]
     values = values_alone(node)
+    if set(_sizes(values, ndim)) == {1}:
+        return lowering.replace(values, in_pairs(lowering, node, "maximum", range(-ndim, 0), keepdim=True))
     windows = []
     for out, size in zip(_sizes(values, ndim), _sizes(node.args[0], ndim)):
         spans = [range(o * size // out, -(-(o + 1) * size // out)) for o in range(out)]
         longest = max(map(len, spans))
         # A shorter window repeats its last element: the maximum is the same.
         windows.append([[span[min(offset, len(span) - 1)] for span in spans] for offset in range(longest)])
-    lowering.replace(values, _maxima(lowering, node, node.args[0], windows))
+    return lowering.replace(values, _maxima(lowering, node, node.args[0], windows))
+
+
+ADAPTIVE = {
+    aten.adaptive_max_pool1d.default: 1,
+    aten.adaptive_max_pool2d.default: 2,
+    aten.adaptive_max_pool3d.default: 3,
+}
 
 
 def _sizes(node: fx.Node, ndim: int) -> list[int]:
@@ -191,8 +200,7 @@ REWRITES: dict[Callable, Callable[[Lowering, fx.Node], None]] = {
     aten.max_pool1d.default: max_pool,
     aten.max_pool2d.default: max_pool,
     aten.max_pool3d.default: max_pool,
-    aten.adaptive_max_pool1d.default: adaptive_max_pool,
-    aten.adaptive_max_pool2d.default: adaptive_max_pool,
+    **dict.fromkeys(ADAPTIVE, adaptive_max_pool),
     **ATTENTION,
     **NORMALISATIONS,
     **RECTIFIERS,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,7 +17,7 @@ from .rules import argument
 if TYPE_CHECKING:
     from .lower import Lowering
 
-__all__ = ["SMALL", "values_alone"]
+__all__ = ["SMALL", "in_pairs", "values_alone"]
 
 aten = torch.ops.aten
 
@@ -72,12 +72,12 @@ def extremum(lowering: Lowering, node: fx.Node) -> None:
     function = "maximum" if node.target in (aten.amax.default, aten.max.dim) else "minimum"
     values = values_alone(node) if node.target in (aten.max.dim, aten.min.dim) else node
     dims = argument(node, 1, "dim", [])
-    found = _in_pairs(lowering, node, function, [dims] if isinstance(dims, int) else list(dims))
-    lowering.replace(values, found)
+    dims, keepdim = [dims] if isinstance(dims, int) else dims, argument(node, 2, "keepdim", False)
+    lowering.replace(values, in_pairs(lowering, node, function, dims, keepdim))
 
 
-def _in_pairs(lowering: Lowering, node: fx.Node, function: str, dims: list[int]) -> fx.Node:
-    """``node``'s first argument folded along ``dims`` by a function of two."""
+def in_pairs(lowering: Lowering, node: fx.Node, function: str, dims: Sequence[int], keepdim: bool) -> fx.Node:
+    """``node``'s first argument folded along ``dims``, all if there are none, by a function of two."""
     x = node.args[0]
     sizes = x.meta["val"].shape
     dims = [dim % len(sizes) for dim in dims] or list(range(len(sizes)))
@@ -92,12 +92,13 @@ def _in_pairs(lowering: Lowering, node: fx.Node, function: str, dims: list[int])
             last = lowering.call(node, aten.slice.Tensor, x, dim, 2 * half, size) if rest else None
             x = lowering.call(node, aten.cat.default, [winners, last], dim) if rest else winners
             size = half + rest
-    return x if argument(node, 2, "keepdim", False) else lowering.call(node, aten.squeeze.dims, x, dims)
+    return x if keepdim else lowering.call(node, aten.squeeze.dims, x, dims)
 
 
 def prod(lowering: Lowering, node: fx.Node) -> None:
     """A product along one dimension."""
-    lowering.replace(node, _in_pairs(lowering, node, "multiply", [node.args[1]]))
+    keepdim = argument(node, 2, "keepdim", False)
+    lowering.replace(node, in_pairs(lowering, node, "multiply", [node.args[1]], keepdim))
 
 
 def logsumexp(lowering: Lowering, node: fx.Node) -> None:
@@ -140,9 +141,9 @@ def clamp(lowering: Lowering, node: fx.Node) -> None:
 
 
 def variance(lowering: Lowering, node: fx.Node) -> None:
-    """``sum((x - mean)**2) / (n - correction)``, and its root."""
+    """``sum((x - mean)**2) / (n - correction)`` or its root, alone or with the mean."""
     x, dims = node.args[0], argument(node, 1, "dim")
-    if node.target in (aten.var.dim, aten.std.dim):
+    if node.target in (aten.var.dim, aten.std.dim, aten.var_mean.dim):
         correction, keepdim = int(argument(node, 2, "unbiased", True)), argument(node, 3, "keepdim", False)
     else:
         correction, keepdim = node.kwargs.get("correction", 1), node.kwargs.get("keepdim", False)
@@ -158,8 +159,18 @@ def variance(lowering: Lowering, node: fx.Node) -> None:
         ones = lowering.call(node, aten.ones_like.default, x)
         count = lowering.call(node, aten.sum.dim_IntList, ones, list(dims), keepdim)
         result = lowering.call(node, aten.div.Tensor, total, lowering.call(node, aten.sub.Tensor, count, correction))
-    root = node.target in (aten.std.correction, aten.std.dim)
-    return lowering.replace(node, lowering.population(node, "sqrt", result) if root else result)
+    if node.target in ROOTS:
+        result = lowering.population(node, "sqrt", result)
+    if node.target not in WITH_MEAN:
+        return lowering.replace(node, result)
+    mean = mean if keepdim else lowering.call(node, aten.squeeze.dims, mean, list(dims))
+    for user in list(node.users):
+        lowering.replace(user, mean if user.args[1] else result)
+    return lowering.graph.erase_node(node)
+
+
+ROOTS = {aten.std.correction, aten.std.dim}
+WITH_MEAN = {aten.var_mean.correction, aten.var_mean.dim}
 
 
 def glu(lowering: Lowering, node: fx.Node) -> None:
@@ -244,6 +255,8 @@ SMALL: dict[Callable, Callable[[Lowering, fx.Node], None]] = {
     aten.std.correction: variance,
     aten.var.dim: variance,
     aten.std.dim: variance,
+    aten.var_mean.correction: variance,
+    aten.var_mean.dim: variance,
     aten.glu.default: glu,
     aten.prelu.default: prelu,
     aten.log_sigmoid.default: log_sigmoid,

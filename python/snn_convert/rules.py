@@ -189,7 +189,9 @@ def einsum_of_two(equation: str, a: torch.Tensor, b: torch.Tensor) -> torch.Tens
 # Affine in every tensor that enters together: L(f) = A f + b.
 _JOINTLY = (
     aten.add.Tensor,
+    aten.add.Scalar,
     aten.sub.Tensor,
+    aten.sub.Scalar,
     aten.rsub.Scalar,
     aten.neg.default,
     aten.cat.default,
@@ -271,8 +273,10 @@ _IN_FIRST = (
     aten.conv3d.default,
     aten.conv1d.padding,
     aten.conv2d.padding,
+    aten.conv3d.padding,
     aten.conv_transpose1d.default,
     aten.conv_transpose2d.input,
+    aten.conv_transpose3d.input,
     aten.index.Tensor,
     aten.index_select.default,
     aten.gather.default,

@@ -24,7 +24,8 @@ aten = torch.ops.aten
 # Maps with weights; their bias is at 2.
 WITH_BIAS = {
     aten.linear.default, aten.conv1d.default, aten.conv2d.default, aten.conv3d.default, aten.conv1d.padding,
-    aten.conv2d.padding, aten.conv_transpose1d.default, aten.conv_transpose2d.input,
+    aten.conv2d.padding, aten.conv3d.padding, aten.conv_transpose1d.default, aten.conv_transpose2d.input,
+    aten.conv_transpose3d.input,
 }  # fmt: skip
 PRODUCTS = {aten.matmul.default, aten.mm.default, aten.bmm.default, einsum_of_two}
 # A spike reaches an output of these or not: they do with numbers of spikes what they do with values.
@@ -37,7 +38,7 @@ COPYING = LAYOUT | {
     aten.pixel_shuffle.default, aten.pixel_unshuffle.default, aten.channel_shuffle.default, aten.where.self,
     operator.getitem,
 }  # fmt: skip
-ADDING = {aten.add.Tensor, aten.sub.Tensor, aten.rsub.Scalar}
+ADDING = {aten.add.Tensor, aten.add.Scalar, aten.sub.Tensor, aten.sub.Scalar, aten.rsub.Scalar}
 
 
 @dataclass
