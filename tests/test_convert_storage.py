@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import nn
 
 from converted import MODELS, converted
 from models import images, relu_cnn
+from programs import output_of
 from snn_convert import QCFS, ModelFileError, SpikingModel, convert
 from snn_convert.storage import HEAD
 from snn_kernels.schedules import Exponential, Schedule
@@ -211,6 +213,32 @@ def test_an_output_class_that_is_not_known_is_a_dict(saved):
     got = snn(images())
     assert type(got) is dict
     assert torch.equal(got["logits"], wanted)
+
+
+Named = namedtuple("Named", ("hidden", "logits"))
+
+
+class TwoOutputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.map = nn.Linear(5, 5)
+
+    def forward(self, x):
+        hidden = torch.relu(self.map(x))
+        return Named(hidden, [self.map(hidden)])
+
+
+def test_outputs_with_names(tmp_path):
+    x, path = torch.randn(4, 5), tmp_path / "named.snn"
+    snn = convert(TwoOutputs().eval(), [x], timesteps=4)
+    snn.save(path)
+    for one in (snn, SpikingModel.load(path), copy.deepcopy(snn)):
+        output = one(x)
+        assert type(output) is Named
+        assert torch.equal(output.logits[0], snn(x).logits[0])
+    program = "from snn_convert import SpikingModel; import sys, torch; "
+    program += "print(SpikingModel.load(sys.argv[1])(torch.zeros(2, 5))._fields)"
+    assert output_of(sys.executable, "-c", program, path).strip().endswith("('hidden', 'logits')")
 
 
 @pytest.mark.parametrize("context", ["null", '["logits", "more"]', "[3]", "{"])

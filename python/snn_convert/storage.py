@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import sys
-import warnings
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
@@ -32,6 +31,7 @@ from .graph_json import (
     populations_to_json,
     submodule,
 )
+from .structures import outputs_from_text, structure_from_text, structure_to_text
 from .trace import Traced
 
 if TYPE_CHECKING:
@@ -126,8 +126,8 @@ def describe(snn: SpikingModel) -> tuple[dict[str, Any], list[Tensor]]:
         "populations": populations_to_json(network),
         "tensors": names,
         "tensor_forms": [_form(tensor) for tensor in tensors],
-        "inputs": pytree.treespec_dumps(snn.input_spec),
-        "outputs": pytree.treespec_dumps(snn.output_spec),
+        "inputs": structure_to_text(snn.input_spec),
+        "outputs": structure_to_text(snn.output_spec),
         "precision": str(snn.engine.precision).removeprefix("torch."),
         "settings": snn.get_extra_state(),
     }
@@ -151,7 +151,7 @@ def assemble(head: dict[str, Any], tensors: list[Tensor], training: bool = False
         else:
             module.register_buffer(last, tensor)
     network = fx.GraphModule(root, graph_from_json(head["graph"]))
-    traced = Traced(network, _structure(head["inputs"]), _structure(_with_known_classes(head["outputs"])))
+    traced = Traced(network, structure_from_text(head["inputs"]), outputs_from_text(head["outputs"]))
     settings = head["settings"]
     schedule = schedule_from_json(settings["schedule"])
     dynamics = {name: settings[name] for name in ("encoder", "onset_delay", "dynamics")}
@@ -162,48 +162,6 @@ def assemble(head: dict[str, Any], tensors: list[Tensor], training: bool = False
     snn.engine.move(snn.eta.device)  # what the graph makes, where it was converted on another
     snn.refresh()
     return snn
-
-
-def _structure(text: str) -> pytree.TreeSpec:
-    try:
-        return pytree.treespec_loads(text)
-    except NotImplementedError as error:
-        raise ValueError(
-            f"its inputs or outputs are of a class that is not known here ({error}): import the module that defines "
-            "it before loading"
-        ) from error
-
-
-def _with_known_classes(text: str) -> str:
-    """A structure in which mappings of classes that are not known here, such as the outputs of Hugging Face's models
-    before ``transformers`` is imported, are dicts. Nothing is imported because a file names it."""
-    version, structure = json.loads(text)
-    foreign = []
-
-    def known(node: dict[str, Any]) -> dict[str, Any]:
-        name, children = node["type"], [known(child) for child in node["children_spec"]]
-        if name is not None and name not in pytree.SERIALIZED_TYPE_TO_PYTHON_TYPE and _has_keys(node):
-            foreign.append(name)
-            name = "builtins.dict"
-        return {**node, "type": name, "children_spec": children}
-
-    text = json.dumps([version, known(structure)])
-    if foreign:
-        warnings.warn(
-            f"the outputs of class {', '.join(foreign)} are dicts here; they are what they were if the module that "
-            "defines it is imported before loading",
-            stacklevel=6,
-        )
-    return text
-
-
-def _has_keys(node: dict[str, Any]) -> bool:
-    """Whether a class wrote of itself what a dict does: a name for each of its values."""
-    try:
-        keys = json.loads(node["context"])
-    except (TypeError, ValueError):
-        return False
-    return isinstance(keys, list) and [type(key) for key in keys] == [str] * len(node["children_spec"])
 
 
 def schedule_to_json(schedule: schedules.Schedule, timesteps: int) -> dict[str, Any]:
