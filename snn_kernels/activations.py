@@ -97,6 +97,8 @@ ACTIVATIONS: dict[str, Activation] = _table(
     Activation("abs", torch.abs),
     Activation("square", lambda x: x * x),
     Activation("sqrt", sqrt),
+    # Of magnitudes: what is decoded falls below 0 now and then where the input of a root or a power never does.
+    Activation("sqrt_abs", lambda x: sqrt(x.abs())),
     Activation("rsqrt", lambda x: 1.0 / sqrt(x)),
     Activation("reciprocal", lambda x: 1.0 / x),
     Activation("elu", lambda x, alpha: torch.where(x > 0, x, alpha * torch.expm1(x)), (("alpha", 1.0),), ulps=2),
@@ -116,6 +118,7 @@ ACTIVATIONS: dict[str, Activation] = _table(
     Activation("exp", torch.exp, ulps=2),
     Activation("log", torch.log, ulps=2),
     Activation("pow", lambda x, p: torch.pow(x, p), (("exponent", 2.0),), ulps=2, power=True),
+    Activation("pow_abs", lambda x, p: torch.pow(x.abs(), p), (("exponent", 0.5),), ulps=2, power=True),
     Activation("maximum", torch.maximum, arity=2),
     Activation("minimum", torch.minimum, arity=2),
     Activation("multiply", torch.mul, arity=2),

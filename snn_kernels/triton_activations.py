@@ -94,6 +94,11 @@ def sqrt(x, a, b):
 
 
 @heavy
+def sqrt_abs(x, a, b):
+    return tl.math.sqrt_rn(m.magnitude(x))
+
+
+@heavy
 def rsqrt(x, a, b):
     return tl.math.div_rn(1.0, tl.math.sqrt_rn(x))
 
@@ -171,6 +176,11 @@ def log(x, a, b):
 @heavy
 def pow(x, a, b):
     return m.pow(x, a)
+
+
+@heavy
+def pow_abs(x, a, b):
+    return m.pow(m.magnitude(x), a)
 
 
 @light

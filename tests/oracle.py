@@ -88,6 +88,8 @@ class ChaseMode(TorchFunctionMode):
         if is_activation((args, kwargs)):
             if name in WHOLE:
                 return WHOLE[name](self.chase, self.decomposed, *args, **kwargs)
+            if name in ("sqrt", "pow") and (name == "sqrt" or args[1] % 1):  # what is decoded may be below 0
+                args = (args[0].abs(), *args[1:])
             if name in NONLINEAR or (name in PRODUCTS and all(map(is_activation, args[:2]))):
                 return self.chase(func(*args, **kwargs))
         return func(*args, **kwargs)
@@ -153,7 +155,7 @@ def attention(chase, decomposed, q, k, v, attn_mask=None, dropout_p=0.0, is_caus
 
 def vector_norm(chase, decomposed, x, ord=2, dim=None, keepdim=False, **_):
     assert ord in (2, "fro")
-    return chase(torch.sqrt(chase(x * x).sum(dim, keepdim=keepdim)))
+    return chase(torch.sqrt(chase(x * x).sum(dim, keepdim=keepdim).abs()))
 
 
 def normalize(chase, decomposed, x, p=2.0, dim=1, eps=1e-12, **_):

@@ -15,6 +15,7 @@ EVERY = torch.arange(-(2**31), 2**31, 262_139, dtype=torch.int64).to(torch.int32
 # And where the functions bend, denser.
 DENSE = torch.linspace(-20, 20, 9_001)
 PARAMETERS = {"elu": [0.3, 1.0, 5.0], "celu": [0.3, 1.0, 5.0], "pow": [-2.0, -1.5, 0.0, 0.5, 1.0, 2.0, 3.0, 10.0]}
+PARAMETERS["pow_abs"] = [-1.5, 0.5]
 CASES = [(name, p) for name in TRANSCENDENTAL for p in PARAMETERS.get(name, [None])]
 
 

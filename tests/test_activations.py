@@ -31,7 +31,9 @@ TORCH = {
     "pow": torch.square,
     "abs": torch.abs,
     "square": torch.square,
+    "pow_abs": lambda x: x.abs().sqrt(),
     "sqrt": torch.sqrt,
+    "sqrt_abs": lambda x: x.abs().sqrt(),
     "rsqrt": torch.rsqrt,
     "reciprocal": torch.reciprocal,
     "sigmoid": torch.sigmoid,
@@ -88,6 +90,7 @@ def test_the_table_is_what_torch_calls_it(name):
 
 ROUNDED = {
     "sqrt": numpy.sqrt,
+    "sqrt_abs": numpy.sqrt,
     "rsqrt": lambda x: numpy.float32(1) / numpy.sqrt(x),
     "reciprocal": lambda x: numpy.float32(1) / x,
     "square": lambda x: x * x,

@@ -152,6 +152,9 @@ COMPOSED = {
     "product of two": lambda x: x.reshape(-1, 6, 2).prod(2),
     "logsumexp": lambda x: torch.logsumexp(x.reshape(MATRICES), 2),
     "expm1 and log1p": lambda x: torch.expm1(x) - torch.log1p(x.abs()),
+    # Whose inputs are 0 often, and when they are decoded as often below 0.
+    "roots of rectified values": lambda x: torch.sqrt(F.relu(x) + 1e-6) + F.relu(x) ** 1.5,
+    "norms of what is silent": lambda x: F.relu(x - 1).reshape(MATRICES).norm(dim=2),
     "powers of 2 and 3": lambda x: torch.exp2(x) + 3**x,
     "logarithms": lambda x: torch.log2(x.abs() + 1) + torch.log10(x.abs() + 1),
     "clamp between tensors": lambda x: torch.clamp(x, torch.linspace(-1, 0, 12), torch.linspace(0.1, 1, 12)),
@@ -194,6 +197,28 @@ def test_volumes(layer):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv3d(1, 3, 3), nn.ReLU(), layer, nn.Tanh(), nn.Flatten(), nn.LazyLinear(4))
     check(model, torch.randn(8, 1, 4, 5, 4), 2e-3)
+
+
+@pytest.mark.parametrize("exponent", [torch.tensor([3.0]), torch.rand(4, 1, 1) + 1.5])
+def test_powers_with_parameters(exponent):
+    """Generalised-mean pooling."""
+
+    class Pooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.head, self.p = nn.Conv2d(1, 4, 3), nn.Linear(4, 3), nn.Parameter(exponent)
+
+        def forward(self, x):
+            mean = F.adaptive_avg_pool2d(self.stem(x).clamp(min=1e-6).pow(self.p), 1)
+            return self.head(mean.pow(1 / self.p).flatten(1))
+
+    torch.manual_seed(0)
+    model, x = Pooled().eval(), images(16)
+    with torch.no_grad():
+        wanted = model(x)
+        snn = convert(model, [x], timesteps=16, onset_delay=16)
+        torch.testing.assert_close(snn.network(x)[0], wanted)
+        assert (snn(x) - wanted).norm() < 1e-2 * wanted.norm()
 
 
 SPATIAL = {

@@ -16,6 +16,7 @@
     X(abs,          magnitude(x)) \
     X(square,       x * x) \
     X(sqrt,         sqrtf(x)) \
+    X(sqrt_abs,     sqrtf(magnitude(x))) \
     X(rsqrt,        1.f / sqrtf(x)) \
     X(reciprocal,   1.f / x) \
     X(elu,          x > 0.f ? x : a * expm1_of_negative(x)) \
@@ -31,7 +32,8 @@
     X(tanh,         tanh(x)) \
     X(exp,          exp(x)) \
     X(log,          log(x)) \
-    X(pow,          pow(x, a))
+    X(pow,          pow(x, a)) \
+    X(pow_abs,      pow(magnitude(x), a))
 
 #define SNN_BINARY_ACTIVATIONS(X) \
     X(maximum,        x > y || x != x ? x : y) \

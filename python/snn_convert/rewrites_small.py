@@ -12,7 +12,7 @@ from torch import fx
 from .errors import UnsupportedOperation
 from .folding import scaled
 from .rewrites_attention import matmul
-from .rules import argument
+from .rules import argument, power
 
 if TYPE_CHECKING:
     from .lower import Lowering
@@ -56,7 +56,7 @@ def vector_norm(lowering: Lowering, node: fx.Node) -> None:
         raise UnsupportedOperation(node, "norms of order 1 and 2 over named dimensions are supported")
     terms = lowering.population(node, "square" if order == 2.0 else "abs", x)
     total = lowering.call(node, aten.sum.dim_IntList, terms, list(dims), keepdim)
-    return lowering.replace(node, total if order == 1.0 else lowering.population(node, "sqrt", total))
+    return lowering.replace(node, total if order == 1.0 else lowering.population(node, "sqrt_abs", total))
 
 
 def values_alone(node: fx.Node) -> fx.Node:
@@ -124,6 +124,15 @@ def exponential(lowering: Lowering, node: fx.Node) -> None:
     return lowering.replace(node, lowering.population(node, "exp", _scaled(lowering, node, x, math.log(base))))
 
 
+def learned_power(lowering: Lowering, node: fx.Node) -> None:
+    """``x**p`` with a parameter ``p``, as in generalised-mean pooling."""
+    exponent = lowering.fixed_value(node.args[1])
+    if exponent is None:
+        raise UnsupportedOperation(node, "its exponent has to be a parameter of the model")
+    exponent = exponent.detach().squeeze() if exponent.numel() == 1 else exponent.detach()
+    return lowering.replace(node, lowering.population(node, power(exponent), node.args[0]))
+
+
 def logarithm(lowering: Lowering, node: fx.Node) -> None:
     """``log(1 + x)``, and logarithms to the bases 2 and 10."""
     x, base = node.args[0], {aten.log2.default: 2.0, aten.log10.default: 10.0}.get(node.target, math.e)
@@ -160,7 +169,7 @@ def variance(lowering: Lowering, node: fx.Node) -> None:
         count = lowering.call(node, aten.sum.dim_IntList, ones, list(dims), keepdim)
         result = lowering.call(node, aten.div.Tensor, total, lowering.call(node, aten.sub.Tensor, count, correction))
     if node.target in ROOTS:
-        result = lowering.population(node, "sqrt", result)
+        result = lowering.population(node, "sqrt_abs", result)
     if node.target not in WITH_MEAN:
         return lowering.replace(node, result)
     mean = mean if keepdim else lowering.call(node, aten.squeeze.dims, mean, list(dims))
@@ -247,6 +256,7 @@ SMALL: dict[Callable, Callable[[Lowering, fx.Node], None]] = {
     aten.expm1.default: exponential,
     aten.exp2.default: exponential,
     aten.pow.Scalar: exponential,
+    aten.pow.Tensor_Tensor: learned_power,
     aten.log1p.default: logarithm,
     aten.log2.default: logarithm,
     aten.log10.default: logarithm,

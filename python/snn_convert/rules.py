@@ -29,6 +29,7 @@ __all__ = [
     "einsum_of_two",
     "is_additive",
     "passes_on",
+    "power",
 ]
 
 aten = torch.ops.aten
@@ -68,9 +69,15 @@ def _clamp_max(node: fx.Node) -> ActivationSpec:
 
 
 def _pow(node: fx.Node) -> ActivationSpec:
-    exponent = float(node.args[1])
-    special = {1.0: "identity", 2.0: "square", 0.5: "sqrt", -0.5: "rsqrt", -1.0: "reciprocal"}
-    return special.get(exponent, ("pow", exponent))
+    return power(torch.tensor(float(node.args[1])))
+
+
+def power(exponent: torch.Tensor) -> ActivationSpec:
+    """``x**exponent``; a fractional one of the magnitude: what is decoded falls below 0 where ``x`` never does."""
+    special = {1.0: "identity", 2.0: "square", 0.5: "sqrt_abs", -0.5: "rsqrt", -1.0: "reciprocal"}
+    if exponent.numel() == 1 and exponent.item() in special:
+        return special[exponent.item()]
+    return ("pow" if (exponent == exponent.floor()).all() else "pow_abs", exponent)
 
 
 def _elu(node: fx.Node) -> ActivationSpec:
@@ -103,7 +110,7 @@ UNARY: dict[Callable, Callable[[fx.Node], ActivationSpec]] = {
     aten.tanh.default: lambda node: "tanh",
     aten.exp.default: lambda node: "exp",
     aten.log.default: lambda node: "log",
-    aten.sqrt.default: lambda node: "sqrt",
+    aten.sqrt.default: lambda node: "sqrt_abs",
     aten.rsqrt.default: lambda node: "rsqrt",
     aten.reciprocal.default: lambda node: "reciprocal",
     aten.abs.default: lambda node: "abs",
