@@ -55,7 +55,7 @@ ACTIVATIONS = {
     "log": lambda x: torch.log(torch.abs(x) + 1),
     "quotient": lambda x: F.gelu(x) / (torch.abs(x) + 1),
     "product": lambda x: F.gelu(x) * torch.sigmoid(x),
-    "maximum": lambda x: torch.maximum(F.relu(x), torch.tanh(x) + 0.2),
+    "maximum": lambda x: torch.maximum(F.relu(x), torch.tanh(x)),
     "minimum": lambda x: torch.minimum(F.relu(x), torch.tanh(x)),
 }
 

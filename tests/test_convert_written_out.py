@@ -182,7 +182,6 @@ FORMULAS = {
         lambda x: x * (x > 0).float(),
         lambda x: F.threshold(x, 0.0, 0.0),
         lambda x: torch.max(x, torch.zeros_like(x)),
-        lambda x: 0.3 * (x + x.abs()),
         assigned,
     ],
     "leaky_relu": [lambda x: torch.where(x > 0, x, 0.1 * x), lambda x: x * torch.where(x < 0, 0.2, 1.0)],
@@ -223,6 +222,12 @@ def test_factors_before_neurons_are_in_the_weights(function):
     assert error < 1e-3
     (population,) = (node for node in snn.network.graph.nodes if node.op == "call_module")
     assert population.args[0].target is torch.ops.aten.linear.default
+
+
+def test_a_scaled_activation_is_no_other_one():
+    error, snn = error_of(Applied(lambda x: sum((y := x.clamp(min=0), 0.5 * y))))
+    assert error < 1e-3
+    assert functions(snn) == ["relu"]
 
 
 def test_what_a_formula_shares_with_others_stays():

@@ -24,8 +24,8 @@ LAST = {
     aten.mul.Tensor, aten.div.Tensor, aten.masked_fill.Scalar, aten.masked_fill.Tensor, aten.where.self,
     aten.where.ScalarSelf, aten.where.ScalarOther, aten.index_put.default, aten.maximum.default, aten.max.other,
 }  # fmt: skip
-NAMES = "neg abs square reciprocal exp expm1 erf log1p tanh sigmoid softplus relu relu6 hardtanh hardsigmoid clamp "
-NAMES += "clamp_min clamp_max elu leaky_relu zeros_like ones_like logical_not bitwise_not"
+NAMES = "neg abs square reciprocal exp expm1 erf log1p tanh sigmoid softplus relu6 hardtanh hardsigmoid clamp "
+NAMES += "clamp_min clamp_max zeros_like ones_like logical_not bitwise_not"
 ELEMENTWISE = LAST | {getattr(aten, name).default for name in NAMES.split()}
 ELEMENTWISE |= {getattr(aten, name).Scalar for name in ("gt", "ge", "lt", "le")}
 ELEMENTWISE |= {aten.add.Tensor, aten.sub.Tensor, aten.rsub.Scalar, aten.pow.Tensor_Scalar, aten.where.Scalar}
@@ -44,8 +44,14 @@ def name_formulas(lowering: Lowering) -> None:
     """
     order = {node: place for place, node in enumerate(lowering.graph.nodes)}
     for node in reversed(order):  # the last operation of a formula comes before its parts
-        if node.target in LAST and node.meta["val"].is_floating_point():
+        if node.target in LAST and node.meta["val"].is_floating_point() and not _is_scaled(lowering, node):
             _name(lowering, node, order)
+
+
+def _is_scaled(lowering: Lowering, node: fx.Node) -> bool:
+    """A number times a node, which may have a name of its own and be used elsewhere."""
+    values = [source for source in node.all_input_nodes if not _is_number(lowering, source)]
+    return node.target in (aten.mul.Tensor, aten.div.Tensor) and len(values) < 2
 
 
 def _name(lowering: Lowering, node: fx.Node, order: dict[fx.Node, int]) -> None:
