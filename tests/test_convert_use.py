@@ -75,6 +75,27 @@ def test_arguments_by_name_stay_so():
         snn(x=x)
 
 
+class Wrapped(nn.Module):
+    """As models are wrapped whose outputs hold more than is wanted."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = TwoInputs()
+
+    def forward(self, **batch):
+        return self.model(**batch)
+
+
+def test_arguments_that_are_passed_on():
+    torch.manual_seed(0)
+    model, batch = Wrapped().eval(), {"x": torch.randn(8, 3), "y": torch.randn(8, 2)}
+    snn, direct = (convert(one, [batch], **QUICK) for one in (model, model.model))
+    assert "forward" not in vars(model)
+    assert torch.equal(snn(**batch)["logits"], direct(**batch)["logits"])
+    with pytest.raises(TypeError, match=r"^inputs: expected keyword arguments .*; got keyword arguments x$"):
+        snn(x=batch["x"])
+
+
 class OfPairs(nn.Module):
     def forward(self, pair, z):
         return F.relu(pair[0]) + F.relu(pair[1]) + z

@@ -124,15 +124,43 @@ def export(model: nn.Module, sample: Any) -> torch.export.ExportedProgram:
             raise CalibrationError(
                 f"calibration: the model refuses its first item: {refusal(sample, error)}{_unlike(sample)}"
             ) from error
-        by_name = inspect.signature(model.forward).bind(*args, **kwargs).arguments
-        shapes = pytree.tree_map(_dynamic_batch, dict(by_name))
         try:
-            with _without_warnings_of_torch():
+            with _without_warnings_of_torch(), _all_named(model, kwargs):
+                by_name = inspect.signature(model.forward).bind(*args, **kwargs).arguments
+                shapes = pytree.tree_map(_dynamic_batch, dict(by_name))
                 return torch.export.export(model, args, kwargs, dynamic_shapes=shapes)
         except Exception as error:
             if hasattr(error, "add_note"):  # Python >= 3.11
                 error.add_note(EXPORT_HINT)
             raise
+
+
+@contextmanager
+def _all_named(model: nn.Module, given: Mapping[str, Any]) -> Iterator[None]:
+    """``model`` with a parameter for each argument that its forward takes as one of ``**kwargs``, whose shapes
+    torch.export does not find otherwise."""
+    forward = model.forward
+    signature = inspect.signature(forward)
+    parameters = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    others = given.keys() - {p.name for p in parameters}
+    if not others:
+        yield
+        return
+
+    def named(*args: Any, **kwargs: Any) -> Any:
+        return forward(*args, **kwargs)
+
+    parameters += [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in given if name in others]
+    named.__signature__ = signature.replace(parameters=parameters)
+    own = "forward" in vars(model)
+    model.forward = named
+    try:
+        yield
+    finally:
+        if own:
+            model.forward = forward
+        else:
+            del model.forward
 
 
 def _dynamic_batch(leaf: Any) -> dict | None:
