@@ -40,7 +40,7 @@ def comparison(**options) -> Comparison:
         return "42"
 
     variants = {
-        "slow": lambda: time.sleep(0.004) or 42,
+        "slow": lambda: time.sleep(0.004) or int(torch.full((250_000,), 42.0)[0]),
         "fast": Variant(lambda: time.sleep(0.001) or 42, Work(operations=10**5), {"steps": 3}),
         "wrong": lambda: 41,
         "failing": lambda: 1 // 0,
@@ -131,8 +131,9 @@ def test_every_shape_is_compiled_or_none_is_run(monkeypatch):
 
 
 def test_images_and_memory_become_facts_of_what_is_right():
-    slow, _, wrong, *_ = measure("e", comparison(images=4, memory=True), CEILING, 3, 60.0)
-    assert slow.facts == {"ms per image": pytest.approx(slow.p50 / 4), "peak MB": 0}
+    slow, fast, wrong, *_ = measure("e", comparison(images=4, memory=True), CEILING, 3, 60.0)
+    assert slow.facts == {"ms per image": pytest.approx(slow.p50 / 4), "peak MB": pytest.approx(1, abs=0.01)}
+    assert fast.facts == {"ms per image": pytest.approx(fast.p50 / 4), "steps": 3}  # it allocates nothing
     assert wrong.facts == {}
 
 
