@@ -224,6 +224,14 @@ def test_factors_before_neurons_are_in_the_weights(function):
     assert population.args[0].target is torch.ops.aten.linear.default
 
 
+@pytest.mark.parametrize("delay", [0, T])
+def test_group_norm_of_channels_that_lie_last(delay):
+    def function(x):
+        return F.group_norm(torch.relu(x).reshape(-1, 3, 2, 2).permute(0, 3, 1, 2), 1).flatten(1)
+
+    assert error_of(Applied(function), delay, timesteps=T if delay else 64)[0] < 2e-2
+
+
 def test_a_scaled_activation_is_no_other_one():
     error, snn = error_of(Applied(lambda x: sum((y := x.clamp(min=0), 0.5 * y))))
     assert error < 1e-3

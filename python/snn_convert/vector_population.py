@@ -32,7 +32,9 @@ VECTOR_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "log_softmax": lambda x, *, dim: torch.log_softmax(x, dim),
     "layer_norm": lambda x, *, shape, weight, bias, eps: F.layer_norm(x, shape, weight, bias, eps),
     "rms_norm": lambda x, *, shape, weight, eps: F.rms_norm(x, shape, weight, eps),
-    "group_norm": lambda x, *, groups, weight, bias, eps: F.group_norm(x, groups, weight, bias, eps),
+    "group_norm": lambda x, *, groups, weight, bias, eps: F.group_norm(
+        x.contiguous(), groups, weight, bias, eps  # under vmap it knows no other memory format
+    ),
 }
 
 
