@@ -33,7 +33,11 @@ VECTOR_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "layer_norm": lambda x, *, shape, weight, bias, eps: F.layer_norm(x, shape, weight, bias, eps),
     "rms_norm": lambda x, *, shape, weight, eps: F.rms_norm(x, shape, weight, eps),
     "group_norm": lambda x, *, groups, weight, bias, eps: F.group_norm(
-        x.contiguous(), groups, weight, bias, eps  # under vmap it knows no other memory format
+        x.contiguous(),
+        groups,
+        weight,
+        bias,
+        eps,  # under vmap it knows no other memory format
     ),
 }
 
