@@ -24,6 +24,10 @@ def _masked_softmax(x: Tensor, keep: Tensor, *, dim: int) -> Tensor:
     return torch.where(keep.amax(dim, keepdim=True) > 0, e, 0.0)
 
 
+def _group_norm(x: Tensor, *, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    return F.group_norm(x.contiguous(), groups, weight, bias, eps)  # which knows no other memory format under vmap
+
+
 VECTOR_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "matmul": torch.matmul,
     "einsum": lambda a, b, *, equation: torch.einsum(equation, a, b),
@@ -32,13 +36,7 @@ VECTOR_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "log_softmax": lambda x, *, dim: torch.log_softmax(x, dim),
     "layer_norm": lambda x, *, shape, weight, bias, eps: F.layer_norm(x, shape, weight, bias, eps),
     "rms_norm": lambda x, *, shape, weight, eps: F.rms_norm(x, shape, weight, eps),
-    "group_norm": lambda x, *, groups, weight, bias, eps: F.group_norm(
-        x.contiguous(),
-        groups,
-        weight,
-        bias,
-        eps,  # under vmap it knows no other memory format
-    ),
+    "group_norm": _group_norm,
 }
 
 
