@@ -160,6 +160,7 @@ COMPOSED = {
     "clamp between tensors": lambda x: torch.clamp(x, torch.linspace(-1, 0, 12), torch.linspace(0.1, 1, 12)),
     "attention of one tensor": lambda x: F.scaled_dot_product_attention(*3 * [x.reshape(MATRICES)]).flatten(1),
     "largest of volumes": lambda x: F.adaptive_max_pool3d(x.reshape(-1, 2, 1, 2, 3), 1).flatten(1),
+    "largest of parts of volumes": lambda x: F.adaptive_max_pool3d(x.reshape(-1, 1, 2, 2, 3), (1, 2, 2)).flatten(1),
     "max pool of volumes": lambda x: F.max_pool3d(x.reshape(-1, 1, 2, 2, 3), (1, 2, 2), (1, 1, 1)).flatten(1),
 }
 
@@ -199,7 +200,7 @@ def test_volumes(layer):
     check(model, torch.randn(8, 1, 4, 5, 4), 2e-3)
 
 
-@pytest.mark.parametrize("exponent", [torch.tensor([3.0]), torch.rand(4, 1, 1) + 1.5])
+@pytest.mark.parametrize("exponent", [torch.tensor([3.0]), torch.linspace(1.5, 2.5, 4).reshape(4, 1, 1)])
 def test_powers_with_parameters(exponent):
     """Generalised-mean pooling."""
 
@@ -287,6 +288,13 @@ def test_adaptive_max_pool_finds_the_window(out):
         snn = convert(model, [x], timesteps=64)
         torch.testing.assert_close(snn.network(x)[0], wanted)
         assert (snn(x) - wanted).norm() < 0.05 * wanted.norm()
+
+
+def test_the_largest_of_a_plane_is_found_by_halves():
+    """Not of 1,024 elements, each picked out by a node of its own."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.AdaptiveMaxPool2d(1), nn.Flatten())
+    snn = convert(model.eval(), [images(4, size=32)], timesteps=2, schedule=Exponential())
+    assert len(snn.network.graph.nodes) < 50
 
 
 @pytest.mark.parametrize("pool", [nn.MaxPool1d(2), nn.MaxPool1d(3, stride=2, padding=1), nn.AdaptiveMaxPool1d(3)])

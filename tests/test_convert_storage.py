@@ -237,8 +237,13 @@ def test_outputs_with_names(tmp_path):
         assert type(output) is Named
         assert torch.equal(output.logits[0], snn(x).logits[0])
     program = "from snn_convert import SpikingModel; import sys, torch; "
-    program += "print(SpikingModel.load(sys.argv[1])(torch.zeros(2, 5))._fields)"
-    assert output_of(sys.executable, "-c", program, path).strip().endswith("('hidden', 'logits')")
+    program += (
+        "output = SpikingModel.load(sys.argv[1])(torch.zeros(2, 5)); print(type(output).__module__, output._fields)"
+    )
+    for module in ("snn_convert.structures", "test_convert_storage"):  # a class like it, or the class itself
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+        given = (sys.executable, "-c", f"import {module}; {program}", path)
+        assert output_of(*given, environment=environment).strip().endswith(f"{module} ('hidden', 'logits')")
 
 
 @pytest.mark.parametrize("context", ["null", '["logits", "more"]', "[3]", "{"])

@@ -7,14 +7,12 @@ from collections.abc import Callable
 import torch
 from torch import fx
 
+from .rules import CONVOLUTIONS
+
 __all__ = ["batch_dims", "channel_dims"]
 
 aten = torch.ops.aten
 
-CONVOLUTIONS = {
-    aten.conv1d.default, aten.conv2d.default, aten.conv3d.default, aten.conv1d.padding, aten.conv2d.padding,
-    aten.conv3d.padding, aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input,
-}  # fmt: skip
 RESHAPES = {
     aten.reshape.default, aten.view.default, aten._unsafe_view.default, aten.flatten.using_ints, aten.unflatten.int,
     aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims, aten.unsqueeze.default,

@@ -19,6 +19,7 @@ __all__ = [
     "AFFINE",
     "ASSERTIONS",
     "BINARY",
+    "CONVOLUTIONS",
     "LARGEST",
     "LEARNED",
     "SHAPE_ONLY",
@@ -198,7 +199,6 @@ _JOINTLY = (
     aten.add.Tensor,
     aten.add.Scalar,
     aten.sub.Tensor,
-    aten.sub.Scalar,
     aten.rsub.Scalar,
     aten.neg.default,
     aten.cat.default,
@@ -272,18 +272,15 @@ _COMPLEX = (
     aten.view_as_real.default,
     aten.view_as_complex.default,
 )
+# Whose channels are dimension 1, and whose bias is argument 2.
+CONVOLUTIONS = {
+    aten.conv1d.default, aten.conv2d.default, aten.conv3d.default, aten.conv1d.padding, aten.conv2d.padding,
+    aten.conv3d.padding, aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input,
+}  # fmt: skip
 # Affine in the first argument while the others stay as they are.
 _IN_FIRST = (
     aten.linear.default,
-    aten.conv1d.default,
-    aten.conv2d.default,
-    aten.conv3d.default,
-    aten.conv1d.padding,
-    aten.conv2d.padding,
-    aten.conv3d.padding,
-    aten.conv_transpose1d.default,
-    aten.conv_transpose2d.input,
-    aten.conv_transpose3d.input,
+    *CONVOLUTIONS,
     aten.index.Tensor,
     aten.index_select.default,
     aten.gather.default,

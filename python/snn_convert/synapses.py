@@ -15,18 +15,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from .engine import Engine, Kind
 from .nodes import call_node
 from .packed import LAYOUT, SCALING
-from .rules import argument, einsum_of_two
+from .rules import CONVOLUTIONS, argument, einsum_of_two
 
 __all__ = ["Work", "feeders", "work_of_synapses"]
 
 aten = torch.ops.aten
 
 # Maps with weights; their bias is at 2.
-WITH_BIAS = {
-    aten.linear.default, aten.conv1d.default, aten.conv2d.default, aten.conv3d.default, aten.conv1d.padding,
-    aten.conv2d.padding, aten.conv3d.padding, aten.conv_transpose1d.default, aten.conv_transpose2d.input,
-    aten.conv_transpose3d.input,
-}  # fmt: skip
+WITH_BIAS = CONVOLUTIONS | {aten.linear.default}
 PRODUCTS = {aten.matmul.default, aten.mm.default, aten.bmm.default, einsum_of_two}
 # A spike reaches an output of these or not: they do with numbers of spikes what they do with values.
 COPYING = LAYOUT | {
@@ -38,7 +34,7 @@ COPYING = LAYOUT | {
     aten.pixel_shuffle.default, aten.pixel_unshuffle.default, aten.channel_shuffle.default, aten.where.self,
     operator.getitem,
 }  # fmt: skip
-ADDING = {aten.add.Tensor, aten.add.Scalar, aten.sub.Tensor, aten.sub.Scalar, aten.rsub.Scalar}
+ADDING = {aten.add.Tensor, aten.add.Scalar, aten.sub.Tensor, aten.rsub.Scalar}
 
 
 @dataclass
