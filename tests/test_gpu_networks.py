@@ -83,13 +83,21 @@ class NothingWaits(TorchDispatchMode):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "delay"),
-    [("default", 0), ("default", 3), ("paper", 0), ("subgradient", 3), ("integrate_and_fire", 0), ("parallel", None)],
+    ("recipe", "options"),
+    [
+        ("default", {}),
+        ("default", {"onset_delay": 3}),
+        ("default", {"weight_bits": 8}),
+        ("paper", {}),
+        ("subgradient", {"onset_delay": 3}),
+        ("integrate_and_fire", {}),
+        ("parallel", {}),
+    ],
 )
-def test_capture_in_a_cuda_graph(recipe, delay):
+def test_capture_in_a_cuda_graph(recipe, options):
     """As far as an emulated device can tell."""
     model = (Mixed() if recipe in ("default", "paper") else rectifiers()).eval().cuda()
-    options = {"timesteps": T, "recipe": recipe, **({"onset_delay": delay} if delay else {})}
+    options = {"timesteps": T, "recipe": recipe, **options}
     snn = convert(model, [images(16, seed=2).cuda()], **options)
     x, static = images(3).cuda(), torch.zeros(3, 1, 8, 8).cuda()
     wanted = snn(x)
@@ -102,6 +110,30 @@ def test_capture_in_a_cuda_graph(recipe, delay):
         static.copy_(x)
         graph.replay()
         torch.testing.assert_close(output, wanted, rtol=1e-3, atol=1e-3)
+
+
+class Masked(nn.Module):
+    """Attention whose offsets depend on the sample, so that every run measures its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.qkv, self.head = nn.Embedding(20, 8), nn.Linear(8, 24), nn.Linear(8, 3)
+
+    def forward(self, words, keep):
+        q, k, v = self.qkv(self.words(words)).chunk(3, -1)
+        x = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=keep.bool()[:, None])
+        return self.head(torch.relu(x).mean(1))
+
+
+@pytest.mark.parametrize("delay", [0, 3])
+def test_networks_that_measure_offsets_do_not_wait_either(delay):
+    words, keep = torch.randint(20, (8, 6)).cuda(), (torch.arange(6) < 4).long().expand(8, 6).contiguous().cuda()
+    options = {"onset_delay": delay} if delay else {}
+    snn = convert(Masked().eval().cuda(), [(words, keep)], timesteps=T, schedule=SCHEDULE, **options)
+    assert snn.measures_each_run
+    snn(words, keep)  # what no input moves is computed once
+    with NothingWaits():
+        snn(words, keep)
 
 
 def test_the_schedule_is_searched_on_the_device():
