@@ -17,16 +17,19 @@ import torch
 import snn_kernels
 from snn_kernels.backends import C
 
-__all__ = ["file_name", "machine"]
+__all__ = ["cpu", "file_name", "machine"]
 
 ROOT = Path(__file__).parents[1]
 
 
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
+def cpu(info: Path = Path("/proc/cpuinfo")) -> str:
+    """The first processor's name, with its family and model where the name has no number, as in virtual machines."""
+    first = info.read_text().split("\n\n")[0].splitlines() if info.exists() else []
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first)}
+    name = facts.get("model name") or platform.processor() or platform.machine()
+    if "cpu family" not in facts or re.search(r"\d", name):
+        return name
+    return f"{name} family {facts['cpu family']} model {facts['model']}"
 
 
 def _said(*command: str) -> str:
@@ -52,7 +55,7 @@ def machine() -> dict[str, Any]:
     gpu = torch.cuda.is_available()
     driver = _said("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader").splitlines() if gpu else []
     return {
-        "cpu": _cpu(),
+        "cpu": cpu(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "isa": C.isa if C else "none",
         "threads": torch.get_num_threads(),

@@ -18,7 +18,7 @@ from torch._dynamo.exc import FailOnRecompileLimitHit
 from bench.__main__ import main
 from bench.compare import changes, report
 from bench.experiments import EXPERIMENTS
-from bench.machine import file_name, machine
+from bench.machine import cpu, file_name, machine
 from bench.memory import peak_bytes
 from bench.render import render
 from bench.results import Row, load, store
@@ -159,6 +159,17 @@ def test_the_machine_and_its_file():
     where |= {"cpu": "AMD EPYC", "threads": 2, "gpu": "none"}
     assert file_name(where) == "amd-epyc-2-threads.json"
     assert file_name(where | {"gpu": "NVIDIA H200"}) == "nvidia-h200-amd-epyc-2-threads.json"
+
+
+def test_processors_that_share_a_name_are_told_apart(tmp_path):
+    info = tmp_path / "cpuinfo"
+    fields = {"processor": "0", "cpu family": "25", "model": "17", "model name": "AMD EPYC"}
+    one, other = ("".join(f"{key}\t: {value}\n" for key, value in (fields | {"model": m}).items()) for m in (17, 2))
+    info.write_text(one + "\n" + other)
+    assert cpu(info) == "AMD EPYC family 25 model 17"
+    info.write_text(one.replace("AMD EPYC", "AMD EPYC 9654 96-Core Processor"))
+    assert cpu(info) == "AMD EPYC 9654 96-Core Processor"
+    assert cpu(tmp_path / "none") != ""
 
 
 def test_results_are_merged_case_by_case_and_experiment_by_experiment(tmp_path):
