@@ -109,7 +109,7 @@ SNN_FN void decode_lines(const DecodedMatrix& matrix, const MatrixCurrents& curr
         const float* __restrict amplitude = matrix.amplitude + line * matrix.amplitude_stride;
         float* __restrict x = matrix.x + line * matrix.x_stride;
         for (int64_t i = 0; currents.ahead && i < matrix.length; i += 64 / sizeof(Element))
-            __builtin_prefetch(from + currents.ahead + i);
+            __builtin_prefetch(from + currents.ahead + i, 0, 2);  // into L2: L1 is full of the matrices
         for (int64_t i = 0; i < matrix.length; ++i)
             x[i] = decoded(x[i], eta, current(from[i], amplitude[i]), offset[i]);
     }
