@@ -23,8 +23,8 @@ __all__ = ["networks", "whole_network"]
 # How far from its target an estimate may be where a neuron decides otherwise than the loop, relative to its scale or,
 # if they are larger, to the inputs of its population (their root mean square). An input is decoded from as many sums as
 # there are steps, each off by ulps of its K terms, which together are about sqrt(K) times as large as the sum: the
-# farthest of 1e8 decisions has been seen at 3.1e-5. The scale alone says little: with the recipe `paper` that of a neuron
-# which calibration never saw fire is 1, whatever reaches it.
+# farthest of 1e8 decisions has been seen at 3.1e-5. The scale alone says little: with the recipe `paper` that of a
+# neuron which calibration never saw fire is 1, whatever reaches it.
 CROSSING = 1e-4
 
 # Name, batch and time-steps.
