@@ -17,8 +17,8 @@ namespace {
 // Neurons are taken in runs, whose spikes are collected as words before they are narrowed to bytes. Where currents come
 // from memory a run is 512 bytes of each step (of two inputs 256 of each), and those three runs further on are fetched
 // meanwhile: the processor's own prefetching does not keep up with eight steps read in turn, and longer runs fetch more
-// at once than it waits for. They go to the L2 cache (locality 2): L1 holds the state, and steps that lie a power of two
-// apart share its sets.
+// at once than it waits for. They go to the L2 cache (locality 2): L1 holds the state, and steps that lie a power of
+// two apart share its sets.
 constexpr int kRun = 256;  // at most
 constexpr int kRunBytes = 512, kAheadBytes = 3 * kRunBytes, kLineBytes = 64;
 
