@@ -30,11 +30,11 @@ class Rows(NamedTuple):
     input: Tensor
 
 
-def offsets(shape: Sequence[int], strides: Sequence[int], device: torch.device | None = None) -> Tensor:
+def offsets(shape: Sequence[int], strides: Sequence[int]) -> Tensor:
     """The offset of every element of a strided array, in the order of its indices."""
-    total = torch.zeros((), dtype=torch.int64, device=device)
+    total = torch.zeros((), dtype=torch.int64)
     for size, stride in zip(shape, strides):
-        total = total.unsqueeze(-1) + torch.arange(size, device=device) * stride
+        total = total.unsqueeze(-1) + torch.arange(size) * stride
     return total.reshape(-1)
 
 
