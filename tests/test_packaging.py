@@ -26,7 +26,10 @@ SHIPPED = {"snn_kernels": ROOT / "snn_kernels", "snn_convert": ROOT / "python" /
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """A wheel as a user gets it who has only the source distribution: in isolation, from a folder elsewhere."""
+    """A wheel as a user gets it who has only the source distribution: in isolation, from a folder elsewhere.
+
+    Hardly optimised, which takes a third of the time: its speed is no property under test.
+    """
     folder = tmp_path_factory.mktemp("wheel")
     sources = folder / "sources"
     unwanted = shutil.ignore_patterns(".*", "build", "dist", "demo-report", "__pycache__", "*.so", "*.egg-info")
@@ -35,7 +38,7 @@ def wheel(tmp_path_factory):
     output_of(sys.executable, "-c", make_sdist, cwd=sources)
     shutil.rmtree(sources)
     (sdist,) = folder.glob("*.tar.gz")
-    environment = {**os.environ, "SNN_KERNELS_CUDA": "0"}
+    environment = {**os.environ, "SNN_KERNELS_CUDA": "0", "CMAKE_BUILD_TYPE": "None", "CXXFLAGS": "-O1"}
     environment.pop("SNN_KERNELS_BUILD_DIR", None)
     output_of(
         sys.executable, "-m", "pip", "wheel", sdist, "--no-deps", "-w", folder, cwd=folder, environment=environment
