@@ -1,4 +1,4 @@
-"""Networks converted on a GPU or moved to one; without one tests/test_cuda.py runs them on an emulated device."""
+"""Networks converted on a GPU or moved to one; without one tests/test_cuda_networks.py runs them on an emulated one."""
 
 import copy
 
