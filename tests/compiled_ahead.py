@@ -17,7 +17,7 @@ if os.environ.get("TRITON_INTERPRET") == "1":
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource, CompiledKernel  # noqa: E402
 
-# With its ptxas no kernel spills; the one before it put up to 56 bytes a thread on the stack.
+# With its ptxas no kernel spills; the one of 3.6 puts up to 224 bytes a thread on the stack.
 WITHOUT_SPILLS = (3, 9)
 
 
@@ -56,9 +56,21 @@ def disassembled(kernel: CompiledKernel, folder: Path, *arguments: str) -> str:
     return dumped(cubin, *arguments)
 
 
+def loops_that_multiply(kernel: CompiledKernel, folder: Path) -> list[list[str]]:
+    """The instructions of the innermost loops with products of tensor cores."""
+    lines = re.findall(r"^\s+/\*([0-9a-f]{4,5})\*/\s+(.*?);", disassembled(kernel, folder, "-sass"), re.MULTILINE)
+    number = {int(address, 16): i for i, (address, _) in enumerate(lines)}
+    targets = [re.search(r"\bBRA\b.*0x([0-9a-f]+)", instruction) for _, instruction in lines]
+    starts = [(number[int(target[1], 16)], i) for i, target in enumerate(targets) if target]
+    loops = [slice(start, end + 1) for start, end in starts if start < end]
+    multiply = [loop for loop in loops if any("MMA" in instruction for _, instruction in lines[loop])]
+    inner = [a for a in multiply if not any(a.start <= b.start and b.stop < a.stop for b in multiply)]
+    return [[instruction for _, instruction in lines[loop]] for loop in inner]
+
+
 def assert_spills_at_most(stack: int, kernel: CompiledKernel, folder: Path) -> None:
     """Bytes a thread."""
     if tuple(map(int, triton.__version__.split(".")[:2])) < WITHOUT_SPILLS:
-        stack = max(stack, 72)
+        stack = max(stack, 224)
     usage = disassembled(kernel, folder, "--dump-resource-usage")
     assert int(re.search(r"STACK:(\d+) .*LOCAL:0 ", usage)[1]) <= stack, usage

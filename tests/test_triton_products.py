@@ -1,5 +1,6 @@
 """Triton's products of packed trains without a GPU: interpreted in a process of its own, and compiled ahead of time."""
 
+import math
 import re
 from types import SimpleNamespace
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 # First: where there is no Triton it skips the file.
-from compiled_ahead import assert_rounds_once, assert_spills_at_most, compiled, interpreted
+from compiled_ahead import assert_rounds_once, assert_spills_at_most, compiled, interpreted, loops_that_multiply
 from snn_kernels.ops.spike_gemm.triton_events import event_kernel
 from snn_kernels.ops.spike_gemm.triton_kernel import product_kernel, product_signgd_kernel
 from snn_kernels.ops.spike_gemm.triton_launch import OPTIONS, grid_of, tile_of
@@ -21,6 +22,10 @@ TENSOR_CORES = {
     90: r"wgmma\.mma_async\.sync\.aligned\.m64n\d+k16\.f32\.f16\.f16",
     100: r"tcgen05\.mma\.cta_group::1\.kind::f16",
 }
+# Instructions that a scheduler issues in the time of their products at the rate of Hopper's tensor cores, of which the
+# kernel cannot reach more than the inverse: the product alone, fused, fused with a residual.
+MOST_INSTRUCTIONS = (1.25, 2.4, 3.0)
+PRODUCTS_A_CYCLE = 2048
 # The activation of the fused kernel (None: the product alone), architecture, float16 parts of a weight, convolution,
 # what is added.
 COMPILED = [
@@ -53,7 +58,11 @@ def test_more_programs_than_triton_counts_are_refused():
 
 def compile_ahead(activation: str | None, capability: int, parts: int, convolution: bool, residual: str | None):
     kernel = product_signgd_kernel if activation else product_kernel
-    constants = {**tile_of(256, 32, fused=bool(activation)), "PARTS": parts, "WINDOWS": convolution}
+    constants = {
+        **tile_of(256, 32, fused=bool(activation), residual=bool(residual)),
+        "PARTS": parts,
+        "WINDOWS": convolution,
+    }
     if activation:
         constants["H"] = TRITON_ACTIVATIONS[activation].function
         absent = {None: ("p_residual", "p_amplitude"), "currents": ("p_amplitude",), "train": ()}[residual]
@@ -81,16 +90,32 @@ def test_compiles_to_tensor_cores_without_spills(activation, capability, parts, 
     assert len(products) >= 8
     assert all(re.fullmatch(TENSOR_CORES[capability], product) for product in products)
     assert_rounds_once(kernel)
-    # Tiles are fetched while others are multiplied, several numbers at a time, and no product waits for the one before.
+    # Tiles are fetched while others are multiplied, several numbers at a time.
     assert "cp.async" in ptx
     assert not re.search(r"ld\.global\.[bu]16", ptx)
-    turn = ptx[ptx.index(products[0]) : ptx.rindex(products[-1])]
-    assert "wgmma.wait_group.sync.aligned 0;" not in turn
     if activation is None:
         assert "st.global.b32" not in ptx
     if residual != "train":  # whose own bytes, one in eight steps, may lie anywhere
         assert not re.search(r"ld\.global\.[bu]8", ptx)
-    assert_spills_at_most(0, kernel, tmp_path)
+    # What a pass needs before and after it.
+    assert_spills_at_most(16 if activation else 0, kernel, tmp_path)
+    loops = loops_that_multiply(kernel, tmp_path)
+    assert loops
+    for loop in loops:
+        assert not any(re.search(r"\b(STL|LDL)\b", instruction) for instruction in loop)
+        # No product waits for the one before.
+        assert not any(re.search(r"gsb0, 0x0$", instruction.strip()) for instruction in loop)
+        if capability < 100:  # whose instructions do not say how large they are
+            cycles = sum(products_of(instruction) for instruction in loop) / PRODUCTS_A_CYCLE
+            assert len(loop) <= MOST_INSTRUCTIONS[bool(activation) + bool(residual)] * cycles
+
+
+def products_of(instruction: str) -> int:
+    """The products of a block of four warps in an instruction of each: ``HMMA.16816`` or ``HGMMA.64x32x16``."""
+    if re.match(r"HMMA\.16816\b", instruction):
+        return 4 * 16 * 8 * 16
+    group = re.match(r"HGMMA\.(\d+)x(\d+)x(\d+)", instruction)
+    return math.prod(map(int, group.groups())) if group else 0
 
 
 @pytest.mark.parametrize("capability", [80, 90, 100])

@@ -29,8 +29,7 @@ def decoded(x, eta, current, offset):
 def chase(v, target, eta, scale):
     """A spike at ``v >= target``, and ``v <- v - eta scale (2 spike - 1)``."""
     spike = v >= target
-    step = eta * scale
-    return tl.where(spike, v - step, v + step), spike
+    return v - tl.where(spike, eta, -eta) * scale, spike
 
 
 @triton.jit

@@ -14,7 +14,7 @@ OUTPUTS, INPUTS = 32, 16  # kOutputBlock and kInputBlock of csrc/cuda/spike_gemm
 EVENT_OUTPUTS = 128  # kEventOutputs of csrc/cuda/spike_event_kernel.cuh
 
 
-def tile_of(outputs: int, timesteps: int, fused: bool) -> dict[str, int]:
+def tile_of(outputs: int, timesteps: int, fused: bool, residual: bool) -> dict[str, int]:
     """The blocks of weights, whatever the sizes."""
     return {"BLOCK_N": OUTPUTS, "BLOCK_K": INPUTS}
 

@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 # Each of GPU_BACKENDS has a module <backend>_launch with
-#   tile_of(outputs, timesteps, fused): the sizes of a program's tile, BLOCK_N outputs and BLOCK_K inputs first
+#   tile_of(outputs, timesteps, fused, residual): the sizes of a program's tile, BLOCK_N outputs, BLOCK_K inputs first
 #   event_tile_of(outputs): the same, of the event method
 #   prepare(weight, amplitude, bias, tap_inputs, lowest, weights): write the Weights of weight[N, C, taps], taps padded
 #       to tap_inputs, brought to size by powers of two with exponents from `lowest` on
@@ -106,12 +106,12 @@ class Way(NamedTuple):
     tile: dict[str, int]
 
     @staticmethod
-    def of(backend: str, method: str, outputs: int, timesteps: int, fused: bool = False) -> Way:
-        """``method`` is ``event`` or else dense."""
+    def of(backend: str, method: str, outputs: int, timesteps: int, fused: bool = False, residual: bool = False) -> Way:
+        """``method`` is ``event`` or else dense; ``residual``: a fused one adds one."""
         launch = launcher(backend)
         if method == "event":
             return Way(launch, method, launch.event_tile_of(outputs))
-        return Way(launch, "dense", launch.tile_of(outputs, timesteps, fused))
+        return Way(launch, "dense", launch.tile_of(outputs, timesteps, fused, residual))
 
     def run(self, product: Product, out: Tensor) -> None:
         (self.launch.run_events if self.method == "event" else self.launch.run)(product, out)
@@ -220,10 +220,10 @@ def linear(
     return out
 
 
-def linear_signgd(backend: str, bytes, timesteps, synapses, amplitude, *fused) -> None:
-    """``fused`` is what :func:`neurons_of` takes behind the timesteps."""
-    way = Way.of(backend, "dense", synapses.outputs, timesteps, fused=True)
-    way.launch.run_signgd(linear_product(way, bytes, synapses, amplitude), neurons_of(timesteps, *fused))
+def linear_signgd(backend: str, bytes, timesteps, synapses, amplitude, residual: Residual, *fused) -> None:
+    """``fused`` is what :func:`neurons_of` takes behind the residual."""
+    way = Way.of(backend, "dense", synapses.outputs, timesteps, fused=True, residual=residual.value is not None)
+    way.launch.run_signgd(linear_product(way, bytes, synapses, amplitude), neurons_of(timesteps, residual, *fused))
 
 
 def convolution(
@@ -244,7 +244,10 @@ def convolution(
         way.run(product, out.permute(0, 1, 3, 4, 2).flatten(1, 3))
 
 
-def convolution_signgd(backend: str, bytes, timesteps, synapses, amplitude, geometry, groups, *fused) -> None:
-    way = Way.of(backend, "dense", synapses.outputs // groups, timesteps, fused=True)
+def convolution_signgd(
+    backend: str, bytes, timesteps, synapses, amplitude, geometry, groups, residual: Residual, *fused
+) -> None:
+    outputs = synapses.outputs // groups
+    way = Way.of(backend, "dense", outputs, timesteps, fused=True, residual=residual.value is not None)
     product = convolution_product(way, bytes, synapses, amplitude, geometry, groups)
-    way.launch.run_signgd(product, neurons_of(timesteps, *fused))
+    way.launch.run_signgd(product, neurons_of(timesteps, residual, *fused))

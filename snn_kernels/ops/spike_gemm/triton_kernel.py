@@ -15,10 +15,20 @@ __all__ = ["product_kernel", "product_signgd_kernel"]
 
 
 @triton.jit
-def spikes_at(bits, s: tl.constexpr):
+def pairs_of(words):
+    """The two bytes of each word, 16 bits apart in 32: a register of factors, which one operation masks."""
+    words = words.to(tl.int32)
+    return (words | (words << 8)) & 0x00FF00FF
+
+
+@triton.jit
+def spikes_at(pairs, s: tl.constexpr):
     """The spikes of step ``s`` as the float16 number whose exponent has their bit: see ``gpu``."""
     shift: tl.constexpr = 10 if s < 5 else 7
-    return ((bits << shift) & (1 << (s + shift))).to(tl.float16, bitcast=True)
+    spikes = (pairs << shift) & (0x00010001 << (s + shift))
+    first = spikes.to(tl.int16).to(tl.float16, bitcast=True)
+    second = (spikes >> 16).to(tl.int16).to(tl.float16, bitcast=True)
+    return tl.join(first, second).reshape([pairs.shape[0], 2 * pairs.shape[1]])
 
 
 @triton.jit
@@ -29,7 +39,7 @@ def undone(s: tl.constexpr):
 
 
 @triton.jit
-def sums_of_a_group(
+def sums_of_a_pass(
     p_bytes,  # [BLOCK_M] rows of the byte group
     kernel_width,
     tap_y_stride,
@@ -41,21 +51,23 @@ def sums_of_a_group(
     inputs,
     WINDOWS: tl.constexpr,
     PARTS: tl.constexpr,
-    STEPS: tl.constexpr,
+    FIRST: tl.constexpr,
+    PASS: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """``STEPS`` tiles ``[BLOCK_M, BLOCK_N]``: at step ``s``, the sum of the weights that fire over ``undone(s)``.
+    """``PASS`` tiles ``[BLOCK_M, BLOCK_N]``: from step ``FIRST`` on, the sum of the weights that fire over ``undone``.
 
     Inputs and outputs are padded to whole blocks and every run of inputs starts at a multiple of 16 bytes.
     """
     k = tl.arange(0, BLOCK_K)
+    pair = tl.arange(0, BLOCK_K // 2)
     n = (first_output + tl.arange(0, BLOCK_N)).to(tl.int64)
-    p_bytes = tl.multiple_of(p_bytes[:, None] + k[None, :], (1, 16))
+    p_bytes = tl.multiple_of(p_bytes.to(tl.pointer_type(tl.uint16))[:, None] + pair[None, :], (1, 8))
     p_weight = tl.multiple_of(p_weight + n[None, :] * inputs + k[:, None], (16, 1))
     sums = ()
-    for _ in tl.static_range(STEPS):
+    for _ in tl.static_range(PASS):
         sums += (tl.zeros([BLOCK_M, BLOCK_N], tl.float32),)
     start = tap_blocks * 0
     tap_block = start
@@ -63,11 +75,11 @@ def sums_of_a_group(
     # A part of a block a turn: two products with one sum in a turn would have to wait for each other.
     for turn in range(0, inputs // BLOCK_K * PARTS):
         block, part = turn // PARTS, turn % PARTS
-        bits = tl.load(tl.multiple_of(p_bytes + start, (1, 16))).to(tl.int16)
+        pairs = pairs_of(tl.load(tl.multiple_of(p_bytes + start // 2, (1, 8))))
         b_weight = tl.load(tl.multiple_of(p_weight + part * part_stride + block * BLOCK_K, (16, 1)))
         added = ()
-        for s in tl.static_range(STEPS):
-            added += (tl.dot(spikes_at(bits, s), b_weight, sums[s]),)
+        for s in tl.static_range(PASS):
+            added += (tl.dot(spikes_at(pairs, FIRST + s), b_weight, sums[s]),)
         sums = added
         after = next_block(
             start, tap_block, tap_x, kernel_width, tap_y_stride, tap_x_stride, tap_blocks, WINDOWS, BLOCK_K
@@ -127,12 +139,13 @@ def product_kernel(
     WINDOWS: tl.constexpr,
     PARTS: tl.constexpr,
     STEPS: tl.constexpr,
+    PASS: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     ALIGNED: tl.constexpr,
 ):
-    """The currents of a tile of rows and outputs for the steps of one byte group.
+    """The currents of a tile of rows and outputs for the steps of one byte group, ``PASS`` steps at a time.
 
     ``ALIGNED`` promises that ``p_out`` is a multiple of 16 bytes, and of 4 numbers ``out_step``, ``out_row`` and
     ``outputs``.
@@ -141,23 +154,6 @@ def product_kernel(
     group = tl.program_id(1).to(tl.int64)
     p_bytes += section_of(first_output, section_outputs, tap_blocks, WINDOWS, BLOCK_K)
     starts = row_offsets(height, width, sample_stride, y_stride, x_stride, first_row, rows, WINDOWS, BLOCK_M)
-    sums = sums_of_a_group(
-        p_bytes + group * group_stride + starts,
-        kernel_width,
-        tap_y_stride,
-        tap_x_stride,
-        tap_blocks,
-        p_weight,
-        part_stride,
-        first_output,
-        inputs,
-        WINDOWS,
-        PARTS,
-        STEPS,
-        BLOCK_M,
-        BLOCK_N,
-        BLOCK_K,
-    )
     n = tl.arange(0, BLOCK_N)
     multiplier = tl.load(p_multiplier + first_output + n)
     bias = tl.load(p_bias + first_output + n)
@@ -165,13 +161,56 @@ def product_kernel(
     if ALIGNED:
         alive = tl.max_constancy(alive, (1, 4))
     p_out = pointers_of(p_out, out_row, first_row, first_output, BLOCK_M, BLOCK_N)
-    for s in tl.static_range(STEPS):
-        t = group * 8 + s
-        if t < timesteps:
-            p_tile = p_out + t * out_step
-            if ALIGNED:
-                p_tile = tl.multiple_of(p_tile, (1, 16))
-            tl.store(p_tile, current_of(sums[s], multiplier, bias, s), mask=alive)
+    # No branch around a pass: behind one, products of Triton 3.6 for sm_90 wait for each other.
+    for first in tl.static_range(0, STEPS, PASS):
+        sums = sums_of_a_pass(
+            p_bytes + group * group_stride + starts,
+            kernel_width,
+            tap_y_stride,
+            tap_x_stride,
+            tap_blocks,
+            p_weight,
+            part_stride,
+            first_output,
+            inputs,
+            WINDOWS,
+            PARTS,
+            first,
+            PASS,
+            BLOCK_M,
+            BLOCK_N,
+            BLOCK_K,
+        )
+        for s in tl.static_range(first, first + PASS):
+            t = group * 8 + s
+            if t < timesteps:
+                p_tile = p_out + t * out_step
+                if ALIGNED:
+                    p_tile = tl.multiple_of(p_tile, (1, 16))
+                tl.store(p_tile, current_of(sums[s - first], multiplier, bias, s), mask=alive)
+
+
+@triton.jit
+def chase_currents(
+    b_x, b_v, byte, currents, b_offset, b_scale, b_a, b_b, p_eta, steps,
+    H: tl.constexpr, FIRST: tl.constexpr, PASS: tl.constexpr, WHOLE: tl.constexpr,
+):  # fmt: skip
+    """Neurons through the steps of a pass, whose spikes join the byte. Of a group that is not ``WHOLE`` the first
+    ``steps`` steps are there."""
+    for s in tl.static_range(FIRST, FIRST + PASS):
+        eta = tl.load(p_eta + (s if WHOLE else tl.minimum(s, steps - 1)))
+        x, _, v, _, _, _, spike = signgd_step(
+            b_x, b_x, b_v, b_x, b_x, b_v, b_offset, b_offset, b_scale, b_a, b_b,
+            currents[s - FIRST], currents[s - FIRST], eta, 0.0, H, BINARY=False, NESTEROV=False,
+        )  # fmt: skip
+        if not WHOLE:
+            x = tl.where(s < steps, x, b_x)
+            v = tl.where(s < steps, v, b_v)
+            spike = spike & (s < steps)
+        b_x = x
+        b_v = v
+        byte |= spike.to(tl.int32) << s
+    return b_x, b_v, byte
 
 
 FIELDS = [f"{kind}_{name}" for name in ("offset", "x", "scale", "a", "b", "v") for kind in ("p", "row")]
@@ -225,11 +264,12 @@ def product_signgd_kernel(
     WINDOWS: tl.constexpr,
     PARTS: tl.constexpr,
     STEPS: tl.constexpr,
+    PASS: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """A tile of neurons through all steps: a thread has the sums of its neurons for every step of a byte group.
+    """A tile of neurons through all steps: a thread has the sums of its neurons for the ``PASS`` steps of a pass.
 
     Decoded input and estimate stay in registers. The other fields are read again in every byte group, because beside
     the sums there is no room to keep them. ``row_<field>`` is 0 where a field has one value for each output. The
@@ -243,54 +283,61 @@ def product_signgd_kernel(
     starts = row_offsets(height, width, sample_stride, y_stride, x_stride, first_row, rows, WINDOWS, BLOCK_M)
     n = tl.arange(0, BLOCK_N)
     for group in tl.range(0, (timesteps + 7) // 8, disable_licm=True):
-        sums = sums_of_a_group(
-            p_bytes + group * group_stride + starts,
-            kernel_width,
-            tap_y_stride,
-            tap_x_stride,
-            tap_blocks,
-            p_weight,
-            part_stride,
-            first_output,
-            inputs,
-            WINDOWS,
-            PARTS,
-            STEPS,
-            BLOCK_M,
-            BLOCK_N,
-            BLOCK_K,
-        )
-        multiplier = tl.load(p_multiplier + first_output + n)
-        bias = tl.load(p_bias + first_output + n)
-        p_tile = pointers_of(p_offset, row_offset, first_row, first_output, BLOCK_M, BLOCK_N)
-        b_offset = tl.load(p_tile, mask=alive, other=0.0)
-        p_tile = pointers_of(p_scale, row_scale, first_row, first_output, BLOCK_M, BLOCK_N)
-        b_scale = tl.load(p_tile, mask=alive, other=0.0)
-        b_a = tl.load(pointers_of(p_a, row_a, first_row, first_output, BLOCK_M, BLOCK_N), mask=alive, other=0.0)
-        b_b = tl.load(pointers_of(p_b, row_b, first_row, first_output, BLOCK_M, BLOCK_N), mask=alive, other=0.0)
-        if p_amplitude is not None:
-            p_tile = p_residual + group * residual_step
-            p_tile = pointers_of(p_tile, residual_row, first_row, first_output, BLOCK_M, BLOCK_N)
-            residual = tl.load(p_tile, mask=alive, other=0).to(tl.int32)
-            amplitude = tl.load(p_amplitude + first_output + n, mask=first_output + n < outputs, other=0.0)
         byte = tl.zeros([BLOCK_M, BLOCK_N], tl.int32)
-        for s in tl.static_range(STEPS):
-            t = group * 8 + s
-            # Not below: with sums read behind a condition, Triton 3.6 fails on sm_100.
-            current = current_of(sums[s], multiplier, bias, s)
-            if t < timesteps:
-                eta = tl.load(p_eta + t)
+        steps = timesteps - group * 8
+        for first in tl.static_range(0, STEPS, PASS):
+            sums = sums_of_a_pass(
+                p_bytes + group * group_stride + starts,
+                kernel_width,
+                tap_y_stride,
+                tap_x_stride,
+                tap_blocks,
+                p_weight,
+                part_stride,
+                first_output,
+                inputs,
+                WINDOWS,
+                PARTS,
+                first,
+                PASS,
+                BLOCK_M,
+                BLOCK_N,
+                BLOCK_K,
+            )
+            p_tile = pointers_of(p_offset, row_offset, first_row, first_output, BLOCK_M, BLOCK_N)
+            b_offset = tl.load(p_tile, mask=alive, other=0.0)
+            p_tile = pointers_of(p_scale, row_scale, first_row, first_output, BLOCK_M, BLOCK_N)
+            b_scale = tl.load(p_tile, mask=alive, other=0.0)
+            b_a = tl.load(pointers_of(p_a, row_a, first_row, first_output, BLOCK_M, BLOCK_N), mask=alive, other=0.0)
+            b_b = tl.load(pointers_of(p_b, row_b, first_row, first_output, BLOCK_M, BLOCK_N), mask=alive, other=0.0)
+            multiplier = tl.load(p_multiplier + first_output + n)
+            bias = tl.load(p_bias + first_output + n)
+            if p_amplitude is not None:
+                p_tile = p_residual + group * residual_step
+                p_tile = pointers_of(p_tile, residual_row, first_row, first_output, BLOCK_M, BLOCK_N)
+                residual = tl.load(p_tile, mask=alive, other=0).to(tl.int32)
+                amplitude = tl.load(p_amplitude + first_output + n, mask=first_output + n < outputs, other=0.0)
+            currents = ()
+            for s in tl.static_range(first, first + PASS):
+                current = current_of(sums[s - first], multiplier, bias, s)
                 if p_amplitude is not None:
                     current += tl.where(((residual >> s) & 1) != 0, amplitude[None, :], 0.0)
                 elif p_residual is not None:
-                    p_tile = p_residual + t * residual_step
+                    p_tile = p_residual + (group * 8 + tl.minimum(s, steps - 1)) * residual_step
                     p_tile = pointers_of(p_tile, residual_row, first_row, first_output, BLOCK_M, BLOCK_N)
                     current += tl.load(p_tile, mask=alive, other=0.0)
-                b_x, _, b_v, _, _, _, spike = signgd_step(
-                    b_x, b_x, b_v, b_x, b_x, b_v, b_offset, b_offset, b_scale, b_a, b_b,
-                    current, current, eta, 0.0, H, BINARY=False, NESTEROV=False,
-                )  # fmt: skip
-                byte |= spike.to(tl.int32) << s
+                currents += (current,)
+            # One branch for all steps: what each step behind a branch of its own gives is brought from one layout into
+            # another there, through shared memory.
+            p_steps = p_eta + group * 8
+            if steps >= STEPS:
+                b_x, b_v, byte = chase_currents(
+                    b_x, b_v, byte, currents, b_offset, b_scale, b_a, b_b, p_steps, steps, H, first, PASS, WHOLE=True
+                )
+            else:
+                b_x, b_v, byte = chase_currents(
+                    b_x, b_v, byte, currents, b_offset, b_scale, b_a, b_b, p_steps, steps, H, first, PASS, WHOLE=False
+                )
         p_tile = pointers_of(p_train + group * rows * outputs, outputs, first_row, first_output, BLOCK_M, BLOCK_N)
         tl.store(p_tile, byte.to(tl.uint8), mask=alive)
     tl.store(pointers_of(p_x_out, outputs, first_row, first_output, BLOCK_M, BLOCK_N), b_x, mask=alive)

@@ -17,25 +17,29 @@ __all__ = ["event_tile_of", "prepare", "run", "run_events", "run_signgd", "tile_
 
 INPUTS = 16
 # Outputs of a tile, at most; see tile_of.
-MOST_OUTPUTS = 32
-MOST_FUSED_OUTPUTS = 16
+MOST_OUTPUTS, MOST_FUSED_OUTPUTS, MOST_RESIDUAL_OUTPUTS = 64, 32, 16
 LEAST_EVENT_OUTPUTS, MOST_EVENT_OUTPUTS = 128, 512
 OPTIONS = {"num_warps": 4, "num_stages": 3, "enable_fp_fusion": False}
 
 
-def tile_of(outputs: int, timesteps: int, fused: bool) -> dict[str, int]:
+def tile_of(outputs: int, timesteps: int, fused: bool, residual: bool) -> dict[str, int]:
     """The tile of a program of 128 threads.
 
-    With 32 outputs half of a thread's registers are sums; the fused kernel, which keeps the neurons beside them, has
-    16. Both walk the inputs in the same blocks, so they add in the same order; with blocks of 32 inputs, whose spikes
-    at eight steps are as many registers again, it would spill.
+    The more outputs, the more products for each spike that is made a factor. With 64 the sums of four steps are half of
+    a thread's registers, so a byte group takes two passes over its inputs; the fused kernel, which keeps neurons
+    beside them, has 32, and 16 where it adds a residual. All walk the inputs in the same blocks, so they add in the
+    same order.
     """
-    most_outputs = MOST_FUSED_OUTPUTS if fused else MOST_OUTPUTS
+    most = (MOST_RESIDUAL_OUTPUTS if residual else MOST_FUSED_OUTPUTS) if fused else MOST_OUTPUTS
+    block = min(most, max(16, triton.next_power_of_2(outputs)))
+    steps = 8 if timesteps > 4 else 4
+    most_sums = 4 * (MOST_FUSED_OUTPUTS if fused else MOST_OUTPUTS)
     return {
-        "BLOCK_N": min(most_outputs, max(16, triton.next_power_of_2(outputs))),
+        "BLOCK_N": block,
         "BLOCK_K": INPUTS,
         "BLOCK_M": 64,
-        "STEPS": 8 if timesteps > 4 else 4,
+        "STEPS": steps,
+        "PASS": min(steps, most_sums // block),
     }
 
 
