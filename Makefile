@@ -28,7 +28,7 @@ demo: $(INSTALLED)  ## train small networks, turn them into spiking ones, write 
 	$(BIN)/snn-convert demo $(ARGS)
 
 test: $(INSTALLED)  ## the whole test suite, a process for each processor
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: $(INSTALLED)  ## the quick measurements, minutes; ARGS=--full for all; into bench/results/
 	$(BIN)/python -m bench $(ARGS)

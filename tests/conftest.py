@@ -36,7 +36,13 @@ def poisoned_memory(monkeypatch):
     torch.use_deterministic_algorithms(before)
 
 
+# Files whose tests take minutes, the longest first: begun last, one would keep a single process at work alone.
+LONGEST = ["test_cuda", "test_triton_products", "test_memory_safety", "test_cuda_networks", "test_packaging", "test_triton"]
+
+
 def pytest_collection_modifyitems(items):
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
     if torch.cuda.is_available():
         return
     for item in items:

@@ -89,6 +89,48 @@ struct Received<Train, Run> {
     int bit;
 };
 
+// Either, as the problem says: one kernel where four would be seldom used.
+struct Any {};
+
+template <int Run>
+struct Received<Any, Run> {
+    __device__ __forceinline__ void begin(const Input& input, int64_t first) {
+        if (input.train) train.begin(input, first);
+    }
+    template <int Steps>
+    __device__ __forceinline__ void load(const Input& input, int64_t t, int64_t first) {
+        if (input.train) {
+            train.template load<Steps>(input, t, first);
+            copy<Steps>(train);
+        } else if (input.dtype == DType::float32) {
+            load_dense<float, Steps>(input, t, first);
+        } else if (input.dtype == DType::float16) {
+            load_dense<__half, Steps>(input, t, first);
+        } else {
+            load_dense<__nv_bfloat16, Steps>(input, t, first);
+        }
+    }
+    __device__ __forceinline__ float at(int s, int i) const { return current[s][i]; }
+
+  private:
+    template <class Current, int Steps>
+    __device__ __forceinline__ void load_dense(const Input& input, int64_t t, int64_t first) {
+        Received<Current, Run> dense;
+        dense.template load<Steps>(input, t, first);
+        copy<Steps>(dense);
+    }
+    template <int Steps, class Source>
+    __device__ __forceinline__ void copy(const Source& source) {
+#pragma unroll
+        for (int s = 0; s < Steps; ++s)
+#pragma unroll
+            for (int i = 0; i < Run; ++i) current[s][i] = source.at(s, i);
+    }
+
+    Received<Train, Run> train;
+    float current[kStepsPerByte][Run];
+};
+
 template <class Model, class Current, int Run>
 __global__ void __launch_bounds__(kThreads, 2) neuron_kernel(const NeuronProblem p) {
     constexpr int arity = Model::inputs;
@@ -123,33 +165,38 @@ __global__ void __launch_bounds__(kThreads, 2) neuron_kernel(const NeuronProblem
     store_neurons<Model>(neuron, p, first);
 }
 
-template <class Model, class Current>
-void launch_neuron(const NeuronProblem& p, cudaStream_t stream) {
+// Whether threads can own runs of neurons.
+inline bool in_runs(const NeuronProblem& p) {
     constexpr size_t size = kRun * sizeof(float);
     bool runs =
         p.neurons % kRun == 0 && aligned_to(p.bytes, kRun) && aligned_to(p.v_out, size) && aligned_to(p.m, size);
     for (const NeuronInput* input = p.input; input < p.input + p.arity; ++input)
         runs = runs && in_runs(input->received) && aligned_to(input->x_out, size) && aligned_to(input->m, size);
-    const auto kernel = runs ? neuron_kernel<Model, Current, kRun> : neuron_kernel<Model, Current, 1>;
-    launch("neuron", kernel, blocks_of(p.neurons, runs ? kRun : 1), stream, p);
+    return runs;
 }
 
-template <class Current, class... Model>
+template <class Model, class Current, int Run>
+void launch_neuron(const NeuronProblem& p, cudaStream_t stream) {
+    launch("neuron", neuron_kernel<Model, Current, Run>, blocks_of(p.neurons, Run), stream, p);
+}
+
+template <class Current, int Run, class... Model>
 void launch_model(ModelList<Model...>, const NeuronProblem& problem, cudaStream_t stream) {
     using Launch = void (*)(const NeuronProblem&, cudaStream_t);
-    static const Launch by_model[] = {launch_neuron<Model, Current>...};
+    static const Launch by_model[] = {launch_neuron<Model, Current, Run>...};
     by_model[problem.model](problem, stream);
 }
 
-// Defined once per type of current, each in a translation unit of its own so that they compile in parallel.
-template <class Current>
+// Each defined in a translation unit of its own, so that they compile in parallel.
+template <class Current, int Run>
 void neuron_by_model(const NeuronProblem& problem, cudaStream_t stream) {
-    launch_model<Current>(Models{}, problem, stream);
+    launch_model<Current, Run>(Models{}, problem, stream);
 }
 
-extern template void neuron_by_model<float>(const NeuronProblem&, cudaStream_t);
-extern template void neuron_by_model<__half>(const NeuronProblem&, cudaStream_t);
-extern template void neuron_by_model<__nv_bfloat16>(const NeuronProblem&, cudaStream_t);
-extern template void neuron_by_model<Train>(const NeuronProblem&, cudaStream_t);
+extern template void neuron_by_model<float, kRun>(const NeuronProblem&, cudaStream_t);
+extern template void neuron_by_model<__half, kRun>(const NeuronProblem&, cudaStream_t);
+extern template void neuron_by_model<__nv_bfloat16, kRun>(const NeuronProblem&, cudaStream_t);
+extern template void neuron_by_model<Train, kRun>(const NeuronProblem&, cudaStream_t);
+extern template void neuron_by_model<Any, 1>(const NeuronProblem&, cudaStream_t);
 
 }  // namespace snn::cuda

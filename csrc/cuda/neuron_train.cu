@@ -1,3 +1,3 @@
 #include "neuron_kernel.cuh"
 
-template void snn::cuda::neuron_by_model<snn::cuda::Train>(const NeuronProblem&, cudaStream_t);
+template void snn::cuda::neuron_by_model<snn::cuda::Train, snn::cuda::kRun>(const NeuronProblem&, cudaStream_t);

@@ -1,0 +1,3 @@
+#include "neuron_kernel.cuh"
+
+template void snn::cuda::neuron_by_model<snn::cuda::Any, 1>(const NeuronProblem&, cudaStream_t);
