@@ -37,7 +37,8 @@ def poisoned_memory(monkeypatch):
 
 
 # Files whose tests take minutes, the longest first: begun last, one would keep a single process at work alone.
-LONGEST = ["test_cuda", "test_triton_products", "test_memory_safety", "test_cuda_networks", "test_packaging", "test_triton"]
+LONGEST = ["test_cuda", "test_triton_products", "test_memory_safety"]
+LONGEST += ["test_cuda_networks", "test_packaging", "test_triton"]
 
 
 def pytest_collection_modifyitems(items):
