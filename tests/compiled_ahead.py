@@ -17,7 +17,7 @@ if os.environ.get("TRITON_INTERPRET") == "1":
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource, CompiledKernel  # noqa: E402
 
-# With its ptxas no kernel spills; the one of 3.6 puts up to 224 bytes a thread on the stack.
+# With its ptxas no kernel spills in a loop over time or inputs.
 WITHOUT_SPILLS = (3, 9)
 
 
@@ -68,9 +68,9 @@ def loops_that_multiply(kernel: CompiledKernel, folder: Path) -> list[list[str]]
     return [[instruction for _, instruction in lines[loop]] for loop in inner]
 
 
-def assert_spills_at_most(stack: int, kernel: CompiledKernel, folder: Path) -> None:
-    """Bytes a thread."""
+def assert_spills_at_most(stack: int, kernel: CompiledKernel, folder: Path, before: int = 72) -> None:
+    """Bytes a thread; ``before`` Triton 3.9."""
     if tuple(map(int, triton.__version__.split(".")[:2])) < WITHOUT_SPILLS:
-        stack = max(stack, 224)
+        stack = max(stack, before)
     usage = disassembled(kernel, folder, "--dump-resource-usage")
     assert int(re.search(r"STACK:(\d+) .*LOCAL:0 ", usage)[1]) <= stack, usage

@@ -37,12 +37,11 @@ def poisoned_memory(monkeypatch):
 
 
 # Files whose tests take minutes, the longest first: begun last, one would keep a single process at work alone.
-LONGEST = ["test_cuda", "test_triton_products", "test_memory_safety"]
-LONGEST += ["test_cuda_networks", "test_packaging", "test_triton"]
+LONGEST = ["triton_products", "cuda", "memory_safety", "cuda_networks", "triton", "convert_transformers", "packaging"]
 
 
 def pytest_collection_modifyitems(items):
-    places = {name: place for place, name in enumerate(LONGEST)}
+    places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
     if torch.cuda.is_available():
         return

@@ -39,7 +39,7 @@ def backend_here():
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(
     ("timesteps", "rows", "inputs", "outputs"),
-    [(1, 1, 1, 1), (4, 5, 7, 3), (7, 3, 63, 17), (9, 70, 100, 33), (17, 2, 16, 40)],
+    [(1, 1, 1, 1), (4, 5, 7, 3), (7, 3, 63, 17), (9, 70, 100, 33), (12, 2, 16, 130)],
 )
 def test_linear(timesteps, rows, inputs, outputs, dtype):
     train, weight, bias = random_train(timesteps, rows, inputs), random(outputs, inputs).to(dtype), random(outputs)
@@ -157,7 +157,7 @@ def test_convolution(geometry):
 
 # Of one section, of several and with a last one that is not full; of groups smaller and larger than a tile.
 GROUPS = [(70, 1, 1, None), (70, 1, 1, "channel"), (20, 1, 2, 0.3), (5, 4, 3, None), (6, 16, 16, "channel")]
-GROUPS += [(5, 8, 24, 0.3), (2, 32, 32, None), (2, 20, 9, "channel")]
+GROUPS += [(5, 8, 24, 0.3), (2, 32, 80, None), (2, 20, 9, "channel")]
 
 
 @pytest.mark.parametrize(("groups", "inputs", "outputs", "amplitude"), GROUPS)
@@ -201,6 +201,7 @@ def test_convolution_1d_and_more_channels_than_a_block():
     [
         (0, torch.float32, "relu"),
         (1, torch.bfloat16, "relu"),
+        (4, torch.bfloat16, "relu"),
         (9, torch.float32, "gelu"),
         (17, torch.float16, ("leaky_relu", random(33).abs())),
     ],
@@ -264,7 +265,7 @@ def test_residuals(outputs):
 
 
 def test_fused_state_is_passed_on_over_several_tiles():
-    train, weight = random_train(24, 5, 14, 40), random(20, 40) / 6
+    train, weight = random_train(24, 5, 14, 40), random(40, 40) / 6
     eta, options = sk.schedules.Exponential(0.4, 0.9).table(24), {"backend": BACKEND}
     whole, whole_state = sk.spike_linear_signgd(train, weight, None, eta, "relu", **options)
     state, parts = None, []

@@ -29,17 +29,17 @@ def test_converted_networks_run_on_them(environment):
 
 
 @pytest.mark.skipif(not shutil.which("nvcc"), reason="no nvcc")
-@pytest.mark.parametrize("current", ["float", "__nv_bfloat16"])
-def test_the_currents_of_eight_steps_are_in_flight_together(current, tmp_path):
+@pytest.mark.parametrize(("current", "run"), [("float", "kRun"), ("__nv_bfloat16", "kRun"), ("Any", "1")])
+def test_the_currents_of_eight_steps_are_in_flight_together(current, run, tmp_path):
     """Between two branches their loads have registers of their own, but for one that may come after the first use."""
     source, cubin = tmp_path / "relu.cu", tmp_path / "relu.cubin"
     source.write_text(
         f"""#include "{TESTS.parent / "csrc/cuda/neuron_kernel.cuh"}"
         using namespace snn::cuda;
         using Relu = SignGD<activation::relu_fn>;
-        template __global__ void snn::cuda::neuron_kernel<Relu, {current}, kRun>(const snn::NeuronProblem);"""
+        template __global__ void snn::cuda::neuron_kernel<Relu, {current}, {run}>(const snn::NeuronProblem);"""
     )
     output_of("nvcc", "-std=c++17", "--fmad=false", "-arch=sm_90", "-cubin", source, "-o", cubin)
     blocks = dumped(cubin, "-sass").split(" BRA ")
-    loads = [set(re.findall(r"LDG\.E\.EF\.(?:64|128) (R\d+),", block)) for block in blocks]
+    loads = [set(re.findall(r"LDG\.E\.EF(?:\.\w+)* (R\d+),", block)) for block in blocks]
     assert max(map(len, loads)) >= 7

@@ -40,11 +40,8 @@ def undone(s: tl.constexpr):
 
 @triton.jit
 def sums_of_a_pass(
-    p_bytes,  # [BLOCK_M] rows of the byte group
-    kernel_width,
-    tap_y_stride,
-    tap_x_stride,
-    tap_blocks,
+    p_rows,  # [BLOCK_M] rows of the byte group
+    walk,  # kernel_width, tap_y_stride, tap_x_stride, tap_blocks
     p_weight,
     part_stride,
     first_output,
@@ -53,7 +50,6 @@ def sums_of_a_pass(
     PARTS: tl.constexpr,
     FIRST: tl.constexpr,
     PASS: tl.constexpr,
-    BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
@@ -64,26 +60,24 @@ def sums_of_a_pass(
     k = tl.arange(0, BLOCK_K)
     pair = tl.arange(0, BLOCK_K // 2)
     n = (first_output + tl.arange(0, BLOCK_N)).to(tl.int64)
-    p_bytes = tl.multiple_of(p_bytes.to(tl.pointer_type(tl.uint16))[:, None] + pair[None, :], (1, 8))
+    p_words = tl.multiple_of(p_rows.to(tl.pointer_type(tl.uint16))[:, None] + pair[None, :], (1, 8))
     p_weight = tl.multiple_of(p_weight + n[None, :] * inputs + k[:, None], (16, 1))
     sums = ()
     for _ in tl.static_range(PASS):
-        sums += (tl.zeros([BLOCK_M, BLOCK_N], tl.float32),)
-    start = tap_blocks * 0
+        sums += (tl.zeros([p_rows.shape[0], BLOCK_N], tl.float32),)
+    start = inputs * 0
     tap_block = start
     tap_x = start
     # A part of a block a turn: two products with one sum in a turn would have to wait for each other.
     for turn in range(0, inputs // BLOCK_K * PARTS):
         block, part = turn // PARTS, turn % PARTS
-        pairs = pairs_of(tl.load(tl.multiple_of(p_bytes + start // 2, (1, 8))))
+        pairs = pairs_of(tl.load(tl.multiple_of(p_words + start // 2, (1, 8))))
         b_weight = tl.load(tl.multiple_of(p_weight + part * part_stride + block * BLOCK_K, (16, 1)))
         added = ()
         for s in tl.static_range(PASS):
             added += (tl.dot(spikes_at(pairs, FIRST + s), b_weight, sums[s]),)
         sums = added
-        after = next_block(
-            start, tap_block, tap_x, kernel_width, tap_y_stride, tap_x_stride, tap_blocks, WINDOWS, BLOCK_K
-        )
+        after = next_block(start, tap_block, tap_x, walk[0], walk[1], walk[2], walk[3], WINDOWS, BLOCK_K)
         start = tl.where(part == PARTS - 1, after[0], start)
         tap_block = tl.where(part == PARTS - 1, after[1], tap_block)
         tap_x = tl.where(part == PARTS - 1, after[2], tap_x)
@@ -154,6 +148,7 @@ def product_kernel(
     group = tl.program_id(1).to(tl.int64)
     p_bytes += section_of(first_output, section_outputs, tap_blocks, WINDOWS, BLOCK_K)
     starts = row_offsets(height, width, sample_stride, y_stride, x_stride, first_row, rows, WINDOWS, BLOCK_M)
+    walk = (kernel_width, tap_y_stride, tap_x_stride, tap_blocks)
     n = tl.arange(0, BLOCK_N)
     multiplier = tl.load(p_multiplier + first_output + n)
     bias = tl.load(p_bias + first_output + n)
@@ -163,23 +158,9 @@ def product_kernel(
     p_out = pointers_of(p_out, out_row, first_row, first_output, BLOCK_M, BLOCK_N)
     # No branch around a pass: behind one, products of Triton 3.6 for sm_90 wait for each other.
     for first in tl.static_range(0, STEPS, PASS):
+        p_rows = p_bytes + group * group_stride + starts
         sums = sums_of_a_pass(
-            p_bytes + group * group_stride + starts,
-            kernel_width,
-            tap_y_stride,
-            tap_x_stride,
-            tap_blocks,
-            p_weight,
-            part_stride,
-            first_output,
-            inputs,
-            WINDOWS,
-            PARTS,
-            first,
-            PASS,
-            BLOCK_M,
-            BLOCK_N,
-            BLOCK_K,
+            p_rows, walk, p_weight, part_stride, first_output, inputs, WINDOWS, PARTS, first, PASS, BLOCK_N, BLOCK_K
         )
         for s in tl.static_range(first, first + PASS):
             t = group * 8 + s
@@ -192,15 +173,15 @@ def product_kernel(
 
 @triton.jit
 def chase_currents(
-    b_x, b_v, byte, currents, b_offset, b_scale, b_a, b_b, p_eta, steps,
+    b_x, b_v, byte, currents, fields, p_eta, steps,
     H: tl.constexpr, FIRST: tl.constexpr, PASS: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
     """Neurons through the steps of a pass, whose spikes join the byte. Of a group that is not ``WHOLE`` the first
-    ``steps`` steps are there."""
+    ``steps`` steps are there. ``fields``: offset, scale and two parameters."""
     for s in tl.static_range(FIRST, FIRST + PASS):
         eta = tl.load(p_eta + (s if WHOLE else tl.minimum(s, steps - 1)))
         x, _, v, _, _, _, spike = signgd_step(
-            b_x, b_x, b_v, b_x, b_x, b_v, b_offset, b_offset, b_scale, b_a, b_b,
+            b_x, b_x, b_v, b_x, b_x, b_v, fields[0], fields[0], fields[1], fields[2], fields[3],
             currents[s - FIRST], currents[s - FIRST], eta, 0.0, H, BINARY=False, NESTEROV=False,
         )  # fmt: skip
         if not WHOLE:
@@ -281,28 +262,15 @@ def product_signgd_kernel(
     b_v = tl.load(pointers_of(p_v, row_v, first_row, first_output, BLOCK_M, BLOCK_N), mask=alive, other=0.0)
     p_bytes += section_of(first_output, section_outputs, tap_blocks, WINDOWS, BLOCK_K)
     starts = row_offsets(height, width, sample_stride, y_stride, x_stride, first_row, rows, WINDOWS, BLOCK_M)
+    walk = (kernel_width, tap_y_stride, tap_x_stride, tap_blocks)
     n = tl.arange(0, BLOCK_N)
     for group in tl.range(0, (timesteps + 7) // 8, disable_licm=True):
         byte = tl.zeros([BLOCK_M, BLOCK_N], tl.int32)
         steps = timesteps - group * 8
         for first in tl.static_range(0, STEPS, PASS):
+            p_rows = p_bytes + group * group_stride + starts
             sums = sums_of_a_pass(
-                p_bytes + group * group_stride + starts,
-                kernel_width,
-                tap_y_stride,
-                tap_x_stride,
-                tap_blocks,
-                p_weight,
-                part_stride,
-                first_output,
-                inputs,
-                WINDOWS,
-                PARTS,
-                first,
-                PASS,
-                BLOCK_M,
-                BLOCK_N,
-                BLOCK_K,
+                p_rows, walk, p_weight, part_stride, first_output, inputs, WINDOWS, PARTS, first, PASS, BLOCK_N, BLOCK_K
             )
             p_tile = pointers_of(p_offset, row_offset, first_row, first_output, BLOCK_M, BLOCK_N)
             b_offset = tl.load(p_tile, mask=alive, other=0.0)
@@ -317,6 +285,7 @@ def product_signgd_kernel(
                 p_tile = pointers_of(p_tile, residual_row, first_row, first_output, BLOCK_M, BLOCK_N)
                 residual = tl.load(p_tile, mask=alive, other=0).to(tl.int32)
                 amplitude = tl.load(p_amplitude + first_output + n, mask=first_output + n < outputs, other=0.0)
+            # Here, not behind the branch below: Triton 3.6 fails on sm_100 where sums are read behind one.
             currents = ()
             for s in tl.static_range(first, first + PASS):
                 current = current_of(sums[s - first], multiplier, bias, s)
@@ -329,15 +298,12 @@ def product_signgd_kernel(
                 currents += (current,)
             # One branch for all steps: what each step behind a branch of its own gives is brought from one layout into
             # another there, through shared memory.
+            fields = (b_offset, b_scale, b_a, b_b)
             p_steps = p_eta + group * 8
             if steps >= STEPS:
-                b_x, b_v, byte = chase_currents(
-                    b_x, b_v, byte, currents, b_offset, b_scale, b_a, b_b, p_steps, steps, H, first, PASS, WHOLE=True
-                )
+                b_x, b_v, byte = chase_currents(b_x, b_v, byte, currents, fields, p_steps, steps, H, first, PASS, True)
             else:
-                b_x, b_v, byte = chase_currents(
-                    b_x, b_v, byte, currents, b_offset, b_scale, b_a, b_b, p_steps, steps, H, first, PASS, WHOLE=False
-                )
+                b_x, b_v, byte = chase_currents(b_x, b_v, byte, currents, fields, p_steps, steps, H, first, PASS, False)
         p_tile = pointers_of(p_train + group * rows * outputs, outputs, first_row, first_output, BLOCK_M, BLOCK_N)
         tl.store(p_tile, byte.to(tl.uint8), mask=alive)
     tl.store(pointers_of(p_x_out, outputs, first_row, first_output, BLOCK_M, BLOCK_N), b_x, mask=alive)

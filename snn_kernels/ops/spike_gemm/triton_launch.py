@@ -30,16 +30,15 @@ def tile_of(outputs: int, timesteps: int, fused: bool, residual: bool) -> dict[s
     beside them, has 32, and 16 where it adds a residual. All walk the inputs in the same blocks, so they add in the
     same order.
     """
-    most = (MOST_RESIDUAL_OUTPUTS if residual else MOST_FUSED_OUTPUTS) if fused else MOST_OUTPUTS
-    block = min(most, max(16, triton.next_power_of_2(outputs)))
+    widest = MOST_FUSED_OUTPUTS if fused else MOST_OUTPUTS
+    block = min(MOST_RESIDUAL_OUTPUTS if residual else widest, max(16, triton.next_power_of_2(outputs)))
     steps = 8 if timesteps > 4 else 4
-    most_sums = 4 * (MOST_FUSED_OUTPUTS if fused else MOST_OUTPUTS)
     return {
         "BLOCK_N": block,
         "BLOCK_K": INPUTS,
         "BLOCK_M": 64,
         "STEPS": steps,
-        "PASS": min(steps, most_sums // block),
+        "PASS": min(steps, 4 * widest // block),
     }
 
 
