@@ -25,9 +25,24 @@ def to_bits(x):
 
 
 @triton.jit
+def polynomial(x, COEFFICIENTS: tl.constexpr):
+    """By Horner's rule, the coefficient of the highest power first."""
+    value = tl.fma(x, COEFFICIENTS[0], COEFFICIENTS[1])
+    for i in tl.static_range(2, len(COEFFICIENTS)):
+        value = tl.fma(value, x, COEFFICIENTS[i])
+    return value
+
+
+@triton.jit
 def clamp(x, low, high):
     raised = tl.where(x < low, low, x)
     return tl.where(raised > high, high, raised)
+
+
+@triton.jit
+def negative(x):
+    """A sign that other operations take along; Triton's minus is a subtraction from 0."""
+    return x * -1.0
 
 
 @triton.jit
@@ -56,11 +71,8 @@ def split_exp(x):
     shifted = tl.fma(x, 1.44269504, 12582912.0)
     n = shifted - 12582912.0
     r = tl.fma(n, 1.90465432e-9, tl.fma(n, -0.693147182, x))
-    p = tl.fma(r, 1.39504862e-3, 8.36888786e-3)
-    p = tl.fma(p, r, 4.16662059e-2)
-    p = tl.fma(p, r, 1.66665189e-1)
-    p = tl.fma(p, r, 5.00000010e-1)
-    return to_bits(shifted) - 0x4B400000, r, tl.fma(p, r, 1.0)
+    slope = polynomial(r, (1.39504862e-3, 8.36888786e-3, 4.16662059e-2, 1.66665189e-1, 5.00000010e-1, 1.0))
+    return to_bits(shifted) - 0x4B400000, r, slope
 
 
 @triton.jit
@@ -94,14 +106,10 @@ def log_within(x):
     bits = to_bits(tl.where(tiny, x * 8388608.0, x)) - 0x3F3504F3
     e = (bits >> 23).to(tl.float32) - tl.where(tiny, 23.0, 0.0)
     z = from_bits((bits & 0x7FFFFF) + 0x3F3504F3) - 1.0
-    p = tl.fma(z, -7.85954587e-2, 1.28816224e-1)
-    p = tl.fma(p, z, -1.31287676e-1)
-    p = tl.fma(p, z, 1.41811961e-1)
-    p = tl.fma(p, z, -1.66245531e-1)
-    p = tl.fma(p, z, 2.00022861e-1)
-    p = tl.fma(p, z, -2.50008104e-1)
-    p = tl.fma(p, z, 3.33333167e-1)
-    p = tl.fma(p, z, -0.5)
+    p = polynomial(z, (
+        -7.85954587e-2, 1.28816224e-1, -1.31287676e-1, 1.41811961e-1, -1.66245531e-1, 2.00022861e-1,
+        -2.50008104e-1, 3.33333167e-1, -0.5,
+    ))  # fmt: skip
     return tl.fma(e, 0.693147182, tl.fma(z * z, p, z))
 
 
@@ -119,20 +127,17 @@ def log_of_magnitude(x):
 
 @triton.jit
 def log1p_of_fraction(u):
-    p = tl.fma(u, 4.34041908e-3, -2.57459242e-2)
-    p = tl.fma(p, u, 7.17313408e-2)
-    p = tl.fma(p, u, -1.30720693e-1)
-    p = tl.fma(p, u, 1.88034363e-1)
-    p = tl.fma(p, u, -2.47573994e-1)
-    p = tl.fma(p, u, 3.33070509e-1)
-    p = tl.fma(p, u, -4.99988832e-1)
+    p = polynomial(u, (
+        4.34041908e-3, -2.57459242e-2, 7.17313408e-2, -1.30720693e-1, 1.88034363e-1, -2.47573994e-1,
+        3.33070509e-1, -4.99988832e-1,
+    ))  # fmt: skip
     return tl.fma(u * u, p, u)
 
 
 @triton.jit
 def softplus(x):
     a = no_more_than(magnitude(x), 87.0)
-    return tl.where(x < 0.0, 0.0, x) + log1p_of_fraction(exp_within(0.0 - a))
+    return tl.where(x < 0.0, 0.0, x) + log1p_of_fraction(exp_within(negative(a)))
 
 
 @triton.jit
@@ -142,22 +147,35 @@ def tanh(x):
 
 
 @triton.jit
+def gated(x, root_of_tail):
+    square = root_of_tail * root_of_tail
+    fourth = square * square
+    return tl.fma(magnitude(x), tl.fma(negative(fourth), fourth, 0.5), x * 0.5)
+
+
+@triton.jit
 def gelu(x):
-    a = no_more_than(magnitude(x), 5.0)
-    p = tl.fma(a, -2.18470858e-6, -2.04522425e-7)
-    p = tl.fma(p, a, 4.40797054e-4)
-    p = tl.fma(p, a, -5.41397930e-3)
-    p = tl.fma(p, a, 3.68226283e-2)
-    p = tl.fma(p, a, -1.81895115e-1)
-    p = tl.fma(p, a, 7.97925331e-1)
-    p = tl.fma(p, a, 6.93144495e-1)
-    tail = exp_of_negative(tl.fma(x * -0.5, x, 0.0 - p))
-    return tl.where(x < 0.0, x * tail, tl.fma(a, 0.0 - tail, x))
+    a = no_more_than(magnitude(x), 5.6)
+    root = polynomial(a, (
+        -2.95879658e-7, 7.47952251e-6, -6.02574699e-5, 3.42945511e-5, 1.50436314e-3, -6.71956413e-4,
+        -3.19280766e-2, -9.14574150e-2, 9.17004008e-1,
+    ))  # fmt: skip
+    return gated(x, root)
+
+
+@triton.jit
+def gelu_tanh(x):
+    a = no_more_than(magnitude(x), 5.3)
+    root = polynomial(a, (
+        1.45639195e-7, -2.01394342e-6, 6.74014673e-6, 2.57673164e-5, -2.14049092e-4, 2.99836926e-4,
+        1.26118852e-3, -4.19379177e-4, -3.19854901e-2, -9.14486093e-2, 9.17003559e-1,
+    ))  # fmt: skip
+    return gated(x, root)
 
 
 @triton.jit
 def one_and_exp_of_minus(x):
-    return exp_within(clamp(0.0 - x, -87.0, 89.0)) + 1.0
+    return exp_within(clamp(negative(x), -87.0, 89.0)) + 1.0
 
 
 @triton.jit

@@ -23,7 +23,7 @@
     X(celu,         x > 0.f ? x : a * expm1_of_negative(x / a)) \
     X(selu,         1.05070099f * (x > 0.f ? x : 1.67326324f * expm1_of_negative(x))) \
     X(gelu,         gelu(x)) \
-    X(gelu_tanh,    x / one_and_exp_of_minus(x * multiply_add(x * x, 0.0713548163f, 1.59576912f))) \
+    X(gelu_tanh,    gelu_tanh(x)) \
     X(gelu_sigmoid, x / one_and_exp_of_minus(1.702f * x)) \
     X(silu,         x / one_and_exp_of_minus(x)) \
     X(mish,         mish_of(x)) \

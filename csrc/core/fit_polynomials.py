@@ -34,8 +34,15 @@ def main() -> None:
     m = mpmath
     half_ln2 = 0.3466
 
-    def tail(a):  # of the normal distribution
+    def gelu_tail(a):  # Phi(-a) of the normal distribution
         return m.erfc(a / m.sqrt(2)) / 2
+
+    def gelu_tanh_tail(a):
+        return 1 / (1 + m.exp(m.sqrt(8 / m.pi) * (a + m.mpf("0.044715") * a**3)))
+
+    def fit_root(tail: Callable, high: float, degree: int) -> tuple:
+        """Of a tail's eighth root; the error is that of ``a * tail(a)``."""
+        return fit(lambda a: m.root(tail(a), 8), 0.0, high, degree, weight=lambda a: 8 * a * tail(a) ** (m.mpf(7) / 8))
 
     fits = {
         "exp(r) = 1 + r + r^2 p(r)": fit(
@@ -47,9 +54,8 @@ def main() -> None:
         "log(1 + u) = u + u^2 p(u), 0 <= u <= 1": fit(
             lambda u: (m.log(1 + u) - u) / u**2, 1e-9, 1.0, 7, weight=lambda u: u * u
         ),
-        "Phi(-a) = exp(-a^2 / 2 - p(a)), 0 <= a <= 5": fit(
-            lambda a: -m.log(tail(a)) - a * a / 2, 0.0, 5.0, 7, weight=lambda a: a * tail(a)
-        ),
+        "gelu's tail = p(a)^8, 0 <= a <= 5.6": fit_root(gelu_tail, 5.6, 8),
+        "gelu_tanh's tail = p(a)^8, 0 <= a <= 5.3": fit_root(gelu_tanh_tail, 5.3, 10),
     }
     for name, (coefficients, error) in fits.items():
         print(f"{name}: largest error {error:.1e}")

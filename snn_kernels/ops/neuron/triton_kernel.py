@@ -126,7 +126,7 @@ def neuron_kernel(
                 b_x, b_y, b_v, m_x, m_y, m_v, b_offset_x, b_offset_y, b_scale, b_a, b_b,
                 xs[s], ys[s], eta, momentum, H, BINARY, NESTEROV,
             )  # fmt: skip
-            byte |= spike.to(tl.int32) << s
+            byte += tl.where(spike, 1 << s, 0)
         store(p_bytes + t // 8 * neurons, byte.to(tl.uint8), n, alive, ALIGNED)
 
     byte = tl.zeros([BLOCK], tl.int32)

@@ -190,7 +190,7 @@ def chase_currents(
             spike = spike & (s < steps)
         b_x = x
         b_v = v
-        byte |= spike.to(tl.int32) << s
+        byte += tl.where(spike, 1 << s, 0)
     return b_x, b_v, byte
 
 
