@@ -56,11 +56,11 @@ class Activation:
         can answer ``v >= h`` differently only where ``|v - h|`` is within it too.
 
         Why 2 do: past its polynomial (fit error below 0.3 units of 2**-23) each function adds up to at most four
-        roundings, each half a unit of a result no larger than ``max(1, |h|)``; the others reach ``h`` damped, as that
-        of an exponential inside ``1 - exp`` or ``1 / (1 + exp)``, or of the eighth power in ``gelu``, which times
-        ``|x|`` is at most 0.17. Over every 311th float32 and, for the gelus, two million numbers around 0 the worst
-        measured is 1.5 (celu with an alpha of 5), 1.4 (gelu) and 1.3 (gelu_tanh, selu), at most 1.25 for the rest. In
-        a power, ``log|x|`` is off by ``2 * max(1, |ln |x||)`` units, and ``p`` times that, an error of the exponent,
+        roundings, each half a unit of a result no larger than ``max(1, |h|)``; the others reach ``h`` damped, as
+        those of an exponential inside ``1 - exp`` or ``1 / (1 + exp)`` (whose own fit is off by 0.8 units), or of the
+        eighth power in ``gelu``, which times ``|x|`` is at most 0.17. Over every 311th float32 and a million numbers
+        around 0 the worst measured is 1.6 (celu with an alpha of 5), at most 1.4 for the rest. In a power,
+        ``log2|x|`` is off by ``2 * max(1, |log2 |x||)`` units, and ``p`` times that, an error of the exponent,
         becomes a relative error of the result.
         tests/test_accuracy.py measures all of this.
         """

@@ -135,12 +135,12 @@ def gelu_tanh(x, a, b):
 
 @heavy
 def gelu_sigmoid(x, a, b):
-    return tl.math.div_rn(x, m.one_and_exp_of_minus(x * 1.702))
+    return x * m.sigmoid(x * 1.702)
 
 
 @heavy
 def silu(x, a, b):
-    return tl.math.div_rn(x, m.one_and_exp_of_minus(x))
+    return x * m.sigmoid(x)
 
 
 @heavy
@@ -155,7 +155,7 @@ def softplus(x, a, b):
 
 @heavy
 def sigmoid(x, a, b):
-    return tl.math.div_rn(1.0, m.one_and_exp_of_minus(x))
+    return m.sigmoid(x)
 
 
 @heavy

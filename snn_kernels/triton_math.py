@@ -12,6 +12,7 @@ import triton.language as tl
 # The jitted functions below see these by their names in the module.
 INFINITY = tl.constexpr(float("inf"))
 NAN = tl.constexpr(float("nan"))
+ROUND = tl.constexpr(12582912.0)
 
 
 @triton.jit
@@ -66,24 +67,44 @@ def power_of_two(n):
 
 
 @triton.jit
-def split_exp(x):
-    """``n``, ``r`` and ``(exp(r) - 1) / r`` with ``x = n ln2 + r``."""
-    shifted = tl.fma(x, 1.44269504, 12582912.0)
-    n = shifted - 12582912.0
-    r = tl.fma(n, 1.90465432e-9, tl.fma(n, -0.693147182, x))
-    slope = polynomial(r, (1.39504862e-3, 8.36888786e-3, 4.16662059e-2, 1.66665189e-1, 5.00000010e-1, 1.0))
-    return to_bits(shifted) - 0x4B400000, r, slope
+def integer_of(shifted):
+    return to_bits(shifted) - 0x4B400000
+
+
+@triton.jit
+def power_of_fraction(f):
+    return polynomial(f, (1.32647239e-3, 9.67151287e-3, 5.55073375e-2, 2.40222421e-1, 6.93146978e-1, 1.0))
 
 
 @triton.jit
 def exp_within(x):
-    n, r, slope = split_exp(x)
-    return tl.fma(slope, r, 1.0) * power_of_two(n)
+    shifted = tl.fma(x, 1.44269504, ROUND)
+    f = tl.fma(x, 1.44269504, ROUND - shifted)
+    return power_of_fraction(f) * power_of_two(integer_of(shifted))
 
 
 @triton.jit
 def exp_of_negative(x):
     return tl.where(x < -87.0, 0.0, exp_within(x))
+
+
+@triton.jit
+def exp2(y):
+    bounded = tl.where(y > 129.0, 129.0, y)
+    shifted = bounded + ROUND
+    f = bounded - (shifted - ROUND)
+    value = power_of_fraction(f) * power_of_two(integer_of(shifted) - 1) * 2.0
+    return tl.where(y < -126.0, 0.0, value)
+
+
+@triton.jit
+def split_exp(x):
+    """``n``, ``r`` and ``(exp(r) - 1) / r`` with ``x = n ln2 + r``."""
+    shifted = tl.fma(x, 1.44269504, ROUND)
+    n = shifted - ROUND
+    r = tl.fma(n, 1.90465432e-9, tl.fma(n, -0.693147182, x))
+    slope = polynomial(r, (1.39504862e-3, 8.36888786e-3, 4.16662059e-2, 1.66665189e-1, 5.00000010e-1, 1.0))
+    return integer_of(shifted), r, slope
 
 
 @triton.jit
@@ -101,11 +122,17 @@ def expm1_of_negative(x):
 
 
 @triton.jit
-def log_within(x):
+def split_log(x):
+    """``e`` and ``z`` with ``x = 2**e (1 + z)``."""
     tiny = x < 1.17549435e-38
     bits = to_bits(tl.where(tiny, x * 8388608.0, x)) - 0x3F3504F3
     e = (bits >> 23).to(tl.float32) - tl.where(tiny, 23.0, 0.0)
-    z = from_bits((bits & 0x7FFFFF) + 0x3F3504F3) - 1.0
+    return e, from_bits((bits & 0x7FFFFF) + 0x3F3504F3) - 1.0
+
+
+@triton.jit
+def log_within(x):
+    e, z = split_log(x)
     p = polynomial(z, (
         -7.85954587e-2, 1.28816224e-1, -1.31287676e-1, 1.41811961e-1, -1.66245531e-1, 2.00022861e-1,
         -2.50008104e-1, 3.33333167e-1, -0.5,
@@ -120,9 +147,14 @@ def log(x):
 
 
 @triton.jit
-def log_of_magnitude(x):
+def log2_of_magnitude(x):
     size = magnitude(x)
-    return tl.where(size < INFINITY, tl.where(size == 0.0, -INFINITY, log_within(size)), size)
+    e, z = split_log(size)
+    p = polynomial(z, (
+        -1.45742960e-1, 2.36889786e-1, -2.50069305e-1, 2.86707546e-1, -3.60087200e-1, 4.80939441e-1,
+        -7.21357149e-1, 1.44269477,
+    ))  # fmt: skip
+    return tl.where(size < INFINITY, tl.where(size == 0.0, -INFINITY, tl.fma(z, p, e)), size)
 
 
 @triton.jit
@@ -174,13 +206,14 @@ def gelu_tanh(x):
 
 
 @triton.jit
-def one_and_exp_of_minus(x):
-    return exp_within(clamp(negative(x), -87.0, 89.0)) + 1.0
+def sigmoid(x):
+    u = exp_of_negative(negative(magnitude(x)))
+    return tl.where(x < 0.0, u, 1.0) * tl.math.div_rn(1.0, u + 1.0)
 
 
 @triton.jit
 def pow(x, p):
-    size = exp(p * log_of_magnitude(x))
+    size = exp2(p * log2_of_magnitude(x))
     # Without tl.floor, which brings a call into the kernel. From 2**23 on every float is whole, from 2**24 on even.
     integer = tl.where(magnitude(p) < 16777216.0, p, 0.0).to(tl.int32)
     whole = (integer.to(tl.float32) == p) | (magnitude(p) >= 8388608.0)

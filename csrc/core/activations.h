@@ -24,11 +24,11 @@
     X(selu,         1.05070099f * (x > 0.f ? x : 1.67326324f * expm1_of_negative(x))) \
     X(gelu,         gelu(x)) \
     X(gelu_tanh,    gelu_tanh(x)) \
-    X(gelu_sigmoid, x / one_and_exp_of_minus(1.702f * x)) \
-    X(silu,         x / one_and_exp_of_minus(x)) \
+    X(gelu_sigmoid, x * sigmoid(1.702f * x)) \
+    X(silu,         x * sigmoid(x)) \
     X(mish,         mish_of(x)) \
     X(softplus,     softplus(x)) \
-    X(sigmoid,      1.f / one_and_exp_of_minus(x)) \
+    X(sigmoid,      sigmoid(x)) \
     X(tanh,         tanh(x)) \
     X(exp,          exp(x)) \
     X(log,          log(x)) \

@@ -48,6 +48,8 @@ def main() -> None:
         "exp(r) = 1 + r + r^2 p(r)": fit(
             lambda r: (m.exp(r) - 1 - r) / r**2, -half_ln2, half_ln2, 4, weight=lambda r: r * r
         ),
+        "2^f = 1 + f p(f), relative": fit(lambda f: (2**f - 1) / f, -0.5, 0.5, 4, weight=lambda f: abs(f) / 2**f),
+        "log2(1 + z) = z p(z)": fit(lambda z: m.log(1 + z, 2) / z, 2**-0.5 - 1, 2**0.5 - 1, 7, weight=abs),
         "log(1 + z) = z - z^2 / 2 + z^3 p(z)": fit(
             lambda z: (m.log(1 + z) - z + z * z / 2) / z**3, 2**-0.5 - 1, 2**0.5 - 1, 7, weight=lambda z: z * z
         ),

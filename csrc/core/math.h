@@ -75,8 +75,40 @@ SNN_FN float with_sign_of(float value, float sign) {
     return from_bits((to_bits(value) & 0x7fffffffu) | (to_bits(sign) & 0x80000000u));
 }
 
-// 2^n for n in [-126, 127].
+// 2^n for n in [-126, 127]; infinity for 128.
 SNN_FN float power_of_two(int32_t n) { return from_bits(static_cast<uint32_t>(n + 127) << 23); }
+
+// Adding 1.5 * 2^23 leaves the nearest integer in the low bits of the mantissa.
+constexpr float kRound = 12582912.f;
+
+SNN_FN int32_t integer_of(float shifted) { return static_cast<int32_t>(to_bits(shifted) - to_bits(kRound)); }
+
+// 2^f for |f| <= 1/2. Relative error 2^-23.4.
+SNN_FN float power_of_fraction(float f) {
+    return polynomial(f, 1.32647239e-3f, 9.67151287e-3f, 5.55073375e-2f, 2.40222421e-1f, 6.93146978e-1f, 1.f);
+}
+
+// exp(x) for -87 <= x <= 0. Relative error (1.5 + |x| / 8) 2^-23.
+SNN_FN float exp_within(float x) {
+    const float shifted = multiply_add(x, 1.44269504f, kRound);
+    const float f = multiply_add(x, 1.44269504f, kRound - shifted);
+    return power_of_fraction(f) * power_of_two(integer_of(shifted));
+}
+
+// exp(x) for x <= 0; below exp(-87) it is 0.
+SNN_FN float exp_of_negative(float x) {
+    const float value = exp_within(x);
+    return x < -87.f ? 0.f : value;
+}
+
+// 2^y; infinity where the real function overflows, below 2^-126 it is 0. Relative error 2^-22.5.
+SNN_FN float exp2(float y) {
+    const float bounded = y > 129.f ? 129.f : y;
+    const float shifted = bounded + kRound;
+    const float f = bounded - (shifted - kRound);
+    const float value = power_of_fraction(f) * power_of_two(integer_of(shifted) - 1) * 2.f;  // n may be 128
+    return y < -126.f ? 0.f : value;
+}
 
 // x = n ln2 + r with |r| <= ln2 / 2; `slope` is (exp(r) - 1) / r.
 struct ExpParts {
@@ -85,25 +117,12 @@ struct ExpParts {
 };
 
 SNN_FN ExpParts split_exp(float x) {
-    const float round = 12582912.f;  // adding 1.5 * 2^23 leaves the nearest integer in the low mantissa bits
-    const float shifted = multiply_add(x, 1.44269504f, round);
-    const float n = shifted - round;
+    const float shifted = multiply_add(x, 1.44269504f, kRound);
+    const float n = shifted - kRound;
     const float r = multiply_add(n, 1.90465432e-9f, multiply_add(n, -0.693147182f, x));  // ln2 in two parts
     const float slope =
         polynomial(r, 1.39504862e-3f, 8.36888786e-3f, 4.16662059e-2f, 1.66665189e-1f, 5.00000010e-1f, 1.f);
-    return {static_cast<int32_t>(to_bits(shifted) - to_bits(round)), r, slope};
-}
-
-// exp(x) for -87 <= x <= 89, infinity from 88.4 on. Relative error 2^-22.5.
-SNN_FN float exp_within(float x) {
-    const ExpParts parts = split_exp(x);
-    return multiply_add(parts.slope, parts.r, 1.f) * power_of_two(parts.n);
-}
-
-// exp(x) for x <= 0; below exp(-87) it is 0.
-SNN_FN float exp_of_negative(float x) {
-    const float value = exp_within(x);
-    return x < -87.f ? 0.f : value;
+    return {integer_of(shifted), r, slope};
 }
 
 // Overflows to infinity where the real function does; below exp(-87) it is 0. Relative error 2^-22.5.
@@ -120,13 +139,22 @@ SNN_FN float expm1_of_negative(float x) {
     return multiply_add(parts.slope * parts.r, power, power - 1.f);
 }
 
-// log(x) for 0 < x < infinity. Relative error 2^-22.5, absolute near 1.
-SNN_FN float log_within(float x) {
+// x = 2^e (1 + z) with 1 + z between the roots of 1/2 and 2, for 0 < x < infinity.
+struct LogParts {
+    float e, z;
+};
+
+SNN_FN LogParts split_log(float x) {
     const bool tiny = x < 1.17549435e-38f;
     const uint32_t sqrt_half = 0x3f3504f3u;
     const uint32_t bits = to_bits(tiny ? x * 8388608.f : x) - sqrt_half;
     const float e = static_cast<float>(static_cast<int32_t>(bits) >> 23) - (tiny ? 23.f : 0.f);
-    const float z = from_bits((bits & 0x7fffffu) + sqrt_half) - 1.f;
+    return {e, from_bits((bits & 0x7fffffu) + sqrt_half) - 1.f};
+}
+
+// log(x) for 0 < x < infinity. Relative error 2^-22.5, absolute near 1.
+SNN_FN float log_within(float x) {
+    const auto [e, z] = split_log(x);
     const float p = polynomial(z, -7.85954587e-2f, 1.28816224e-1f, -1.31287676e-1f, 1.41811961e-1f, -1.66245531e-1f,
                                2.00022861e-1f, -2.50008104e-1f, 3.33333167e-1f, -0.5f);
     return multiply_add(e, 0.693147182f, multiply_add(z * z, p, z));
@@ -139,10 +167,13 @@ SNN_FN float log(float x) {
     return x > 0.f && x < kInfinity ? log_within(x) : of_edge;
 }
 
-// log(|x|), with fewer selections.
-SNN_FN float log_of_magnitude(float x) {
+// log2(|x|). Relative error 2^-22.5, absolute near 1.
+SNN_FN float log2_of_magnitude(float x) {
     const float size = magnitude(x);
-    const float value = size == 0.f ? -kInfinity : log_within(size);
+    const auto [e, z] = split_log(size);
+    const float p = polynomial(z, -1.45742960e-1f, 2.36889786e-1f, -2.50069305e-1f, 2.86707546e-1f, -3.60087200e-1f,
+                               4.80939441e-1f, -7.21357149e-1f, 1.44269477f);
+    const float value = size == 0.f ? -kInfinity : multiply_add(z, p, e);
     return size < kInfinity ? value : size;
 }
 
@@ -187,12 +218,15 @@ SNN_FN float gelu_tanh(float x) {
                                9.17003559e-1f));
 }
 
-// 1 + exp(-x), of which the sigmoid is the reciprocal.
-SNN_FN float one_and_exp_of_minus(float x) { return 1.f + exp_within(clamp(-x, -87.f, 89.f)); }
+// 1 / (1 + exp(-x)). With u = exp(-|x|) it is 1 / (1 + u), of which a negative x takes u times as much.
+SNN_FN float sigmoid(float x) {
+    const float u = exp_of_negative(-magnitude(x));
+    return (x < 0.f ? u : 1.f) * (1.f / (1.f + u));
+}
 
 // |x|^p with the sign of an odd power; a negative base with a fractional power is NaN.
 SNN_FN float pow(float x, float p) {
-    const float size = exp(p * log_of_magnitude(x));
+    const float size = exp2(p * log2_of_magnitude(x));
     const bool whole = floorf(p) == p;
     const bool odd = whole & (floorf(p * 0.5f) != p * 0.5f);
     const float signed_size = from_bits(to_bits(size) | (to_bits(x) & (odd ? 0x80000000u : 0u)));
