@@ -17,13 +17,13 @@ SNN_FN float sum_of_lanes(const float (&lane)[kVectorLanes]) {
     return sum[0];
 }
 
-// exp(x - max) / sum over the elements that are kept (keep is 1 or 0); 0 where a vector keeps none.
+// exp(x - max) / sum over the elements that are kept (keep is 1 or 0); 0 where a vector keeps none. What an element is
+// multiplied by is one quotient a vector.
 SNN_FN float softmax_weight(float x, float max, float keep) { return keep == 0.f ? 0.f : exp_of_negative(x - max); }
-SNN_FN float softmax_target(float weight, float sum) { return sum == 0.f ? 0.f : weight / sum; }
+SNN_FN float softmax_factor(float sum) { return sum == 0.f ? 0.f : 1.f / sum; }
 
 // u / sqrt(mean(u^2) + eps) weight + bias, with u = x - mean in layer_norm and u = x in rms_norm.
-SNN_FN float norm_target(float u, float mean_square, float eps, float weight, float bias) {
-    return u / sqrtf(mean_square + eps) * weight + bias;
-}
+SNN_FN float norm_factor(float mean_square, float eps) { return 1.f / sqrtf(mean_square + eps); }
+SNN_FN float norm_target(float u, float factor, float weight, float bias) { return u * factor * weight + bias; }
 
 }  // namespace snn::SNN_ISA

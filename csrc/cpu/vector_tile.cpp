@@ -56,7 +56,7 @@ struct Rows {
 };
 
 void softmax(const Rows& rows, const float* __restrict a, const float*, float) {
-    float max[kStepsPerByte], total[kStepsPerByte];
+    float max[kStepsPerByte], factor[kStepsPerByte];
     for (int s = 0; s < rows.count; ++s) max[s] = max_of_kept(rows.length, rows[s], a);
     for (int s = 0; s < rows.count; ++s) {
         float* __restrict x = rows[s];
@@ -64,18 +64,18 @@ void softmax(const Rows& rows, const float* __restrict a, const float*, float) {
     }
     for (int s = 0; s < rows.count; ++s) {
         const float* __restrict x = rows[s];
-        total[s] = sum(rows.length, [=](int64_t d) SNN_INLINE_LAMBDA { return x[d]; });
+        factor[s] = softmax_factor(sum(rows.length, [=](int64_t d) SNN_INLINE_LAMBDA { return x[d]; }));
     }
     for (int s = 0; s < rows.count; ++s) {
         float* __restrict x = rows[s];
-        for (int64_t d = 0; d < rows.length; ++d) x[d] = softmax_target(x[d], total[s]);
+        for (int64_t d = 0; d < rows.length; ++d) x[d] *= factor[s];
     }
 }
 
 template <bool Centred>
 void norm(const Rows& rows, const float* __restrict a, const float* __restrict b, float eps) {
     const auto length = static_cast<float>(rows.length);
-    float mean[kStepsPerByte] = {}, mean_square[kStepsPerByte];
+    float mean[kStepsPerByte] = {}, factor[kStepsPerByte];
     for (int s = 0; Centred && s < rows.count; ++s) {
         const float* __restrict x = rows[s];
         mean[s] = sum(rows.length, [=](int64_t d) SNN_INLINE_LAMBDA { return x[d]; }) / length;
@@ -85,12 +85,11 @@ void norm(const Rows& rows, const float* __restrict a, const float* __restrict b
         const float* __restrict x = rows[s];
         const float m = mean[s];
         const auto square = [=](int64_t d) SNN_INLINE_LAMBDA { return centred(x[d], m) * centred(x[d], m); };
-        mean_square[s] = sum(rows.length, square) / length;
+        factor[s] = norm_factor(sum(rows.length, square) / length, eps);
     }
     for (int s = 0; s < rows.count; ++s) {
         float* __restrict x = rows[s];
-        for (int64_t d = 0; d < rows.length; ++d)
-            x[d] = norm_target(centred(x[d], mean[s]), mean_square[s], eps, a[d], b[d]);
+        for (int64_t d = 0; d < rows.length; ++d) x[d] = norm_target(centred(x[d], mean[s]), factor[s], a[d], b[d]);
     }
 }
 

@@ -42,7 +42,7 @@ __device__ float current_of<uint8_t>(const Input& input, const Along& amplitude,
 // The statistics of a vector that every element's target needs.
 struct Statistics {
     float shift;  // maximum or mean
-    float total;  // sum of the weights, or mean square
+    float factor;
 };
 
 enum Function { softmax, layer_norm, rms_norm };
@@ -60,7 +60,7 @@ __device__ Statistics statistics(const VectorProblem& p, const Along& a, const f
         const auto kept = [&](int64_t d) { return a[d] == 0.f ? -INFINITY : x[d]; };
         const float max = reduce(p.length, -INFINITY, kept, Max{});
         const auto weight = [&](int64_t d) { return softmax_weight(kept(d), max, a[d]); };
-        return {max, reduce(p.length, 0.f, weight, Add{})};
+        return {max, softmax_factor(reduce(p.length, 0.f, weight, Add{}))};
     }
     const auto length = static_cast<float>(p.length);
     const auto itself = [&](int64_t d) { return x[d]; };
@@ -69,13 +69,13 @@ __device__ Statistics statistics(const VectorProblem& p, const Along& a, const f
         const float u = F == layer_norm ? x[d] - mean : x[d];
         return u * u;
     };
-    return {mean, reduce(p.length, 0.f, square, Add{}) / length};
+    return {mean, norm_factor(reduce(p.length, 0.f, square, Add{}) / length, p.eps)};
 }
 
 template <Function F>
-__device__ float target(const VectorProblem& p, float a, float b, float x, const Statistics& s) {
-    if (F == softmax) return softmax_target(softmax_weight(a == 0.f ? -INFINITY : x, s.shift, a), s.total);
-    return norm_target(F == layer_norm ? x - s.shift : x, s.total, p.eps, a, b);
+__device__ float target(float a, float b, float x, const Statistics& s) {
+    if (F == softmax) return softmax_weight(a == 0.f ? -INFINITY : x, s.shift, a) * s.factor;
+    return norm_target(F == layer_norm ? x - s.shift : x, s.factor, a, b);
 }
 
 template <Function F, class Current>
@@ -97,7 +97,7 @@ __global__ void __launch_bounds__(kThreads, 6) vector_kernel(const VectorProblem
         const Statistics s = statistics<F>(p, a, x);
         uint8_t* const bytes = p.bytes + t / kStepsPerByte * p.neurons + first;
         for (int64_t d = threadIdx.x; d < p.length; d += kThreads) {
-            const bool spike = chase(v[d], target<F>(p, a[d], F == softmax ? 0.f : b[d], x[d], s), eta, scale[d]);
+            const bool spike = chase(v[d], target<F>(a[d], F == softmax ? 0.f : b[d], x[d], s), eta, scale[d]);
             const uint32_t before = t % kStepsPerByte ? bytes[d] : 0u;
             bytes[d] = static_cast<uint8_t>(before | (spike ? 1u << t % kStepsPerByte : 0u));
         }

@@ -112,7 +112,7 @@ def vector_band(function: str, x: Tensor, h: Tensor, a: Tensor, b: Tensor, eps: 
     A sum of ``D`` terms in any order of at least sixteen lanes is off by at most ``D / 16 + 4`` roundings of the sum of
     their sizes, a tree by less. Softmax: that of the sum, and 4 units for ``exp``, the quotient and the difference,
     relative to ``h``. Norms: the mean is off by that many roundings of ``mean |x|``, which moves ``u`` and, to first
-    order not, the mean square; the mean square's own relative error enters by half; 4 roundings more end the target.
+    order not, the mean square; the mean square's own relative error enters by half; 5 roundings more end the target.
     """
     unit, roundings = 2.0**-24, x.shape[-1] / 16 + 4
     if function == "softmax":
@@ -125,7 +125,7 @@ def vector_band(function: str, x: Tensor, h: Tensor, a: Tensor, b: Tensor, eps: 
     size = (x.abs().mean(-1, keepdim=True) + x.abs()) * a.abs()
     spread = x - x.mean(-1, keepdim=True) if function == "layer_norm" else x
     rms = torch.sqrt((spread * spread).mean(-1, keepdim=True) + eps)
-    return unit * (roundings * (size / rms + (h - b).abs()) + 4 * (h.abs() + b.abs()))
+    return unit * (roundings * (size / rms + (h - b).abs()) + 5 * (h.abs() + b.abs()))
 
 
 torch.library.define(

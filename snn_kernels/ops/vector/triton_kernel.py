@@ -24,20 +24,20 @@ def softmax(x, keep, b, eps, length, inside):
     highest = tl.max(tl.where(kept, x, float("-inf")), 0)
     weight = tl.where(kept, m.exp_of_negative(x - highest), 0.0)
     total = tl.sum(weight, 0)
-    return tl.where(total == 0.0, 0.0, tl.math.div_rn(weight, tl.zeros_like(weight) + total))
+    return weight * tl.where(total == 0.0, 0.0, tl.math.div_rn(1.0, total))
 
 
 @triton.jit
 def rms_norm(x, weight, bias, eps, length, inside):
     u = tl.where(inside, x, 0.0)
-    mean_square = tl.math.div_rn(tl.zeros_like(u) + tl.sum(u * u, 0), tl.zeros_like(u) + length)
-    return tl.math.div_rn(x, tl.math.sqrt_rn(mean_square + eps)) * weight + bias
+    mean_square = tl.math.div_rn(tl.sum(u * u, 0), length)
+    return x * tl.math.div_rn(1.0, tl.math.sqrt_rn(mean_square + eps)) * weight + bias
 
 
 @triton.jit
 def layer_norm(x, weight, bias, eps, length, inside):
-    total = tl.zeros_like(x) + tl.sum(tl.where(inside, x, 0.0), 0)
-    return rms_norm(x - tl.math.div_rn(total, tl.zeros_like(x) + length), weight, bias, eps, length, inside)
+    mean = tl.math.div_rn(tl.sum(tl.where(inside, x, 0.0), 0), length)
+    return rms_norm(x - mean, weight, bias, eps, length, inside)
 
 
 VECTOR_FUNCTIONS = {"softmax": softmax, "layer_norm": layer_norm, "rms_norm": rms_norm}
