@@ -6,7 +6,7 @@ What is left is shared caches and clocks. The thresholds are at most half of the
 and without three busy processes beside the test:
 
     signgd relu / eager loop    4.9 to 7.6          spike_linear / torch.mm    3.1 to 3.3
-    signgd gelu / eager loop    2.7 to 3.3          47% / 1% spikes, events    3.6 to 4.5
+    signgd gelu / eager loop    7.3 to 8.3          47% / 1% spikes, events    3.6 to 4.5
     unpack / its definition     3.7 to 7.2          fused / apart              1.2 to 1.3
 
 and on a 2-core Xeon with AMX
@@ -63,7 +63,7 @@ def test_the_neuron_against_the_eager_loop():
 def test_a_transcendental_function_against_the_eager_loop():
     current, eta = currents(), sk.schedules.Exponential().table(32)
     found = ratio(lambda: _loop([current], eta, "gelu", []), lambda: sk.signgd(current, eta, "gelu"))
-    assert found > 1.25, f"signgd gelu is {found:.1f} times as fast as the eager loop"
+    assert found > 2.8, f"signgd gelu is {found:.1f} times as fast as the eager loop"
 
 
 def test_unpacking_against_its_definition():
