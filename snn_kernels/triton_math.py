@@ -208,7 +208,7 @@ def gelu_tanh(x):
 @triton.jit
 def sigmoid(x):
     u = exp_of_negative(negative(magnitude(x)))
-    return tl.where(x < 0.0, u, 1.0) * tl.math.div_rn(1.0, u + 1.0)
+    return tl.math.div_rn(tl.where(x < 0.0, u, 1.0), u + 1.0)
 
 
 @triton.jit

@@ -51,7 +51,7 @@ namespace snn::SNN_ISA {
 SNN_FN float mish_of(float x) {
     const float e = exp(x > 20.f ? 20.f : x);
     const float n = e * (e + 2.f);
-    return x * (n / (n + 2.f));
+    return x * quotient(n, n + 2.f);
 }
 
 namespace activation {

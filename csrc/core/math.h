@@ -48,6 +48,20 @@ SNN_FN float multiply_add(float a, float b, float c) {
 #endif
 }
 
+// n / d, rounded once, for 1 <= d < 2^100 and |n| < 2^100. On a GPU in the operations of the compiler's own division,
+// which stand there behind a test of the range: a branch for each quotient, behind which it works on one at a time.
+SNN_FN float quotient(float n, float d) {
+#ifdef __CUDA_ARCH__
+    float inverse;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(d));
+    inverse = fmaf(inverse, fmaf(-d, inverse, 1.f), inverse);
+    const float value = n * inverse;
+    return fmaf(inverse, fmaf(-d, value, n), value);
+#else
+    return n / d;
+#endif
+}
+
 // By Horner's rule, the coefficient of the highest power first.
 template <class... Rest>
 SNN_FN float polynomial(float x, float highest, Rest... rest) {
@@ -192,7 +206,7 @@ SNN_FN float softplus(float x) {
 // With e = exp(-2 |x|) - 1 it is -e / (e + 2), and the sign of x. Relative error 2^-22.
 SNN_FN float tanh(float x) {
     const float e = expm1_of_negative(-2.f * magnitude(x));
-    return with_sign_of(e / (e + 2.f), x);
+    return with_sign_of(quotient(e, e + 2.f), x);
 }
 
 // x times a gate that rises from 0 to 1, as x / 2 + |x| (1/2 - tail). The tail, the gate's value at -|x|, is given as
@@ -218,10 +232,10 @@ SNN_FN float gelu_tanh(float x) {
                                9.17003559e-1f));
 }
 
-// 1 / (1 + exp(-x)). With u = exp(-|x|) it is 1 / (1 + u), of which a negative x takes u times as much.
+// 1 / (1 + exp(-x)). With u = exp(-|x|) it is 1 / (1 + u), for negative x u / (1 + u).
 SNN_FN float sigmoid(float x) {
     const float u = exp_of_negative(-magnitude(x));
-    return (x < 0.f ? u : 1.f) * (1.f / (1.f + u));
+    return quotient(x < 0.f ? u : 1.f, 1.f + u);
 }
 
 // |x|^p with the sign of an odd power; a negative base with a fractional power is NaN.
