@@ -115,7 +115,7 @@ SNN_FN float exp_of_negative(float x) {
     return x < -87.f ? 0.f : value;
 }
 
-// 2^y; infinity where the real function overflows, below 2^-126 it is 0. Relative error 2^-22.5.
+// 2^y; infinity where the real function overflows, below 2^-126 it is 0. Relative error 2^-22.4.
 SNN_FN float exp2(float y) {
     const float bounded = y > 129.f ? 129.f : y;
     const float shifted = bounded + kRound;
