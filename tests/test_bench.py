@@ -63,7 +63,7 @@ def test_the_neuron_against_the_eager_loop():
 def test_a_transcendental_function_against_the_eager_loop():
     current, eta = currents(), sk.schedules.Exponential().table(32)
     found = ratio(lambda: _loop([current], eta, "gelu", []), lambda: sk.signgd(current, eta, "gelu"))
-    assert found > 2.8, f"signgd gelu is {found:.1f} times as fast as the eager loop"
+    assert found > 2.4, f"signgd gelu is {found:.1f} times as fast as the eager loop"
 
 
 def test_unpacking_against_its_definition():
