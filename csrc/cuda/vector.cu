@@ -41,8 +41,8 @@ __device__ float current_of<uint8_t>(const Input& input, const Along& amplitude,
 
 // The statistics of a vector that every element's target needs.
 struct Statistics {
-    float shift;  // maximum or mean
-    float factor;
+    float shift;   // maximum or mean
+    float factor;  // of every weight, or deviation
 };
 
 enum Function { softmax, layer_norm, rms_norm };
